@@ -1,0 +1,97 @@
+"""Wrong input to the playbook is one clear sentence, and nothing has been touched."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
+
+HOST = """
+all:
+  hosts:
+    web1: {{ansible_host: 127.0.0.1, ansible_port: 1, ansible_connection: {connection}}}
+  vars: {variables}
+app: {{hosts: {{web1: }}}}
+"""
+COMPLETE = (
+    "{app_name: quay, app_asgi: 'main:app', tls_domains: [quay.test], tls_email: a@b.test, "
+    "app_credentials: {token: real-secret}}"
+)
+
+
+def play(inventory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(ANSIBLE), "-i", str(inventory), "playbook.yml", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_SSH_RETRIES": "0", "COLUMNS": "400"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def write(folder: Path, text: str) -> Path:
+    inventory = folder / "hosts.yml"
+    inventory.write_text(text)
+    return inventory
+
+
+def said(result: subprocess.CompletedProcess[str]) -> str:
+    """The whole output with its line breaks folded, as a reader takes it in."""
+    assert result.returncode != 0
+    assert "Traceback" not in result.stdout + result.stderr
+    return " ".join((result.stdout + result.stderr).split())
+
+
+def test_an_inventory_that_is_not_there(tmp_path: Path) -> None:
+    assert "nowhere.yml" in said(play(tmp_path / "nowhere.yml"))
+
+
+def test_an_inventory_without_a_host_of_the_service(tmp_path: Path) -> None:
+    output = said(play(write(tmp_path, "database: {hosts: {db1: }}\n")))
+    assert 'has no host in the group "app"' in output
+    assert str(tmp_path) in output
+
+
+@pytest.mark.parametrize("name", ["app_name", "app_asgi", "tls_domains", "tls_email"])
+def test_a_missing_variable_is_named(tmp_path: Path, name: str) -> None:
+    variables = COMPLETE.replace(f"{name}:", "unrelated:")
+    inventory = write(tmp_path, HOST.format(connection="ssh", variables=variables))
+    assert f"web1 lacks {name}: set it in the group_vars" in said(play(inventory))
+
+
+def test_the_example_secrets_are_refused(tmp_path: Path) -> None:
+    variables = COMPLETE.replace("real-secret", "example-secret")
+    output = said(play(write(tmp_path, HOST.format(connection="ssh", variables=variables))))
+    assert "web1 still has the example value of token" in output
+    assert "example-secret" not in output
+
+
+@pytest.mark.parametrize("environment", ["production", "staging"])
+def test_the_example_inventories_are_complete_but_for_secrets(environment: str) -> None:
+    output = said(play(ROOT / "inventories" / environment))
+    assert "still has the example value of app_token_secret" in output
+
+
+def test_a_host_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    inventory = write(tmp_path, HOST.format(connection="ssh", variables=COMPLETE))
+    output = said(play(inventory))
+    assert "web1" in output
+    assert "UNREACHABLE" in output
+    assert "Connection refused" in output
+
+
+def test_a_user_who_cannot_become_root_is_told_so(tmp_path: Path) -> None:
+    variables = COMPLETE.replace(
+        "{app_name", "{ansible_become_method: su, ansible_become_exe: /bin/false, app_name"
+    )
+    inventory = write(tmp_path, HOST.format(connection="local", variables=variables))
+    output = said(play(inventory))
+    assert "cannot become root on web1 without a password" in output
+    assert "--ask-become-pass" in output
