@@ -1,0 +1,56 @@
+"""Room on the disk, asked for before anything is unpacked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from slipway_release.errors import RefusedError
+from slipway_release.manifest import Manifest
+from slipway_release.settings import Settings
+
+_MEGABYTE = 1_000_000
+
+
+def require(settings: Settings, manifest: Manifest, kind: str) -> str:
+    """Refuse a release that does not fit, and say what to free; otherwise tell what it takes.
+
+    The estimate counts the tree with its bytecode, every wheel, and every wheel installed, as if
+    nothing could be linked.
+
+    Raises:
+        RefusedError: Bytes or inodes would run out.
+    """
+    files = manifest.of_target(kind)
+    tree = sum(file.size for path, file in files.items() if path.startswith("tree/"))
+    wheels = sum(file.size + file.installed for file in files.values()) - tree
+    needed = 2 * tree + wheels + settings.free_megabytes * _MEGABYTE
+    entries = sum(1 + 2 * file.entries for file in files.values())
+    for folder in {_device(path): path for path in (settings.releases, settings.state)}.values():
+        disk = os.statvfs(folder)
+        free = disk.f_bavail * disk.f_frsize
+        if free < needed:
+            raise RefusedError(_sentence(settings, manifest, folder, needed, free))
+        # A file system without a fixed number of inodes reports none at all.
+        if disk.f_files and disk.f_favail < entries:
+            raise RefusedError(
+                f"{manifest.version} needs {entries} inodes on the disk of {folder}, {disk.f_favail} "
+                f"are free: remove small files there."
+            )
+    return f"{(2 * tree + wheels) // _MEGABYTE} MB needed"
+
+
+def _device(path: Path) -> int:
+    return path.stat().st_dev
+
+
+def _sentence(
+    settings: Settings, manifest: Manifest, folder: Path, needed: int, free: int
+) -> str:
+    missing = (needed - free) // _MEGABYTE + 1
+    return (
+        f"{manifest.version} needs {needed // _MEGABYTE} MB on the disk of {folder} (of which "
+        f"{settings.free_megabytes} MB stay free), {free // _MEGABYTE} MB are there: free "
+        f"{missing} MB, for example with `journalctl --vacuum-size=100M`, `apt-get clean`, or a "
+        f"smaller release_keep (now {settings.keep})."
+    )

@@ -1,0 +1,116 @@
+"""The units of a service, which the role `app` writes, one instance a release."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+
+from slipway_release.errors import FailedError
+
+# Longer than any stop or migration that a unit's own limit allows; systemd decides, not this.
+_PATIENCE_SECONDS = 7200
+
+
+@dataclasses.dataclass(frozen=True)
+class UnitStatus:
+    """What systemd says of a unit (systemctl(1), `show`).
+
+    Attributes:
+        active: `ActiveState`.
+        sub: `SubState`.
+        result: `Result`: why it ended.
+        restarts: `NRestarts`: how often systemd had to start it again by itself.
+    """
+
+    active: str
+    sub: str
+    result: str
+    restarts: int
+
+    @property
+    def crashed(self) -> bool:
+        """Whether the unit ended although nobody asked it to."""
+        return self.active == "failed" or self.sub == "auto-restart" or self.restarts > 0
+
+    def __str__(self) -> str:
+        restarts = f", restarted {self.restarts} times" if self.restarts else ""
+        return f"{self.active} ({self.sub}), result {self.result}{restarts}"
+
+
+def service(app: str, version: str) -> str:
+    """Name of the unit that serves a release."""
+    return f"{app}@{version}.service"
+
+
+def listener(app: str, version: str) -> str:
+    """Name of the unit that holds the socket of a release."""
+    return f"{app}@{version}.socket"
+
+
+def status(unit: str) -> UnitStatus:
+    """Ask systemd for the status of a unit; one that does not exist is inactive."""
+    answer = _systemctl("show", "--property=ActiveState,SubState,Result,NRestarts", unit)
+    values = dict(line.partition("=")[::2] for line in answer.splitlines())
+    return UnitStatus(
+        values.get("ActiveState", "inactive"),
+        values.get("SubState", "dead"),
+        values.get("Result", ""),
+        int(values.get("NRestarts") or 0),
+    )
+
+
+def start(*names: str) -> None:
+    """Start units and wait until they run, or have run if they end by themselves.
+
+    Raises:
+        FailedError: One of them did not start.
+    """
+    _systemctl("start", *names)
+
+
+def begin(*names: str) -> None:
+    """Start units without waiting for them."""
+    _systemctl("start", "--no-block", *names)
+
+
+def stop(*names: str) -> None:
+    """Stop units in one transaction, so that a stopping service is not started by its socket."""
+    _systemctl("stop", *names)
+
+
+def forget_failures(*names: str) -> None:
+    """Clear what earlier attempts left: a failed unit, a start limit, a number of restarts."""
+    subprocess.run(["systemctl", "reset-failed", *names], check=False, capture_output=True)
+
+
+def running(app: str) -> set[str]:
+    """Return the versions of which the service or the socket is up, or about to be."""
+    answer = _systemctl(
+        "list-units",
+        "--plain",
+        "--no-legend",
+        "--state=active,activating,reloading,deactivating",
+        f"{app}@*.service",
+        f"{app}@*.socket",
+    )
+    pattern = re.compile(rf"{re.escape(app)}@(\S+)\.(?:service|socket)")
+    matches = (pattern.match(line.strip()) for line in answer.splitlines())
+    return {match[1] for match in matches if match}
+
+
+def _systemctl(*arguments: str) -> str:
+    try:
+        answer = subprocess.run(
+            ["systemctl", *arguments],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise FailedError(f"`{' '.join(error.cmd)}` did not end within two hours.") from error
+    if answer.returncode:
+        reason = answer.stderr.strip().splitlines() or [f"exit status {answer.returncode}"]
+        raise FailedError(f"`systemctl {' '.join(arguments)}` failed: {reason[0]}")
+    return answer.stdout

@@ -1,0 +1,53 @@
+"""The host of the scenario, and clients of the service on it.
+
+`SLIPWAY_LAB_STATE` names the lab that the scenario made; without it these tests are not collected.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.hosts.lab import status
+from tests.hosts.machine import Machine
+from tests.hosts.operator import Operator
+from tests.hosts.repository import ROOT, Repository
+
+FIRST = "v0.1.0"
+
+collect_ignore = [] if os.environ.get("SLIPWAY_LAB_STATE") else ["verify"]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Repository:
+    return Repository.clone(Path(os.environ["SLIPWAY_LAB_STATE"]) / "release")
+
+
+@pytest.fixture(scope="session")
+def operator(repository: Repository) -> Operator:
+    return Operator(ROOT / "inventories/lab", ROOT / "tests/hosts/shared/settings.yml", repository)
+
+
+@pytest.fixture(scope="session")
+def machine(operator: Operator, repository: Repository) -> Machine:
+    """The host, with its first release on it."""
+    lab = status()
+    host = lab["hosts"][0]
+    found = Machine(
+        name=host["name"],
+        address=host["address"],
+        address6=host["address6"],
+        ssh=tuple(host["ssh"]),
+        ca=Path(lab["ca_bundle"]),
+        site=f"harbour.{lab['domain']}",
+        app="harbour",
+    )
+    if found.run("test -e /srv/harbour/current", check=False).returncode:
+        repository.tag(FIRST)
+        result = asyncio.run(operator.release(FIRST))
+        assert result.returncode == 0, result.text
+    return found

@@ -1,0 +1,63 @@
+"""A clone of this repository in which a test may commit, tag and sign."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A clone with a signing key of its own; `allowed_signers` trusts that key and no other."""
+
+    path: Path
+    allowed_signers: Path
+
+    @classmethod
+    def clone(cls, folder: Path) -> "Repository":
+        """Clones what is committed here, and makes the key that signs its tags."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path, key, signers = folder / "repository", folder / "key", folder / "allowed_signers"
+        if not path.exists():
+            command = ["git", "clone", "--quiet", "--no-tags", str(ROOT), str(path)]
+            subprocess.run(command, check=True)
+            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)]
+            subprocess.run(command, check=True)
+            public = key.with_suffix(".pub").read_text().strip()
+            signers.write_text(f'release@slipway.test namespaces="git" {public}\n')
+        repository = cls(path, signers)
+        for name, value in {
+            "user.name": "Release",
+            "user.email": "release@slipway.test",
+            "gpg.format": "ssh",
+            "user.signingkey": str(key),
+        }.items():
+            repository.git("config", name, value)
+        return repository
+
+    def git(self, *arguments: str) -> str:
+        """Runs git in the clone; answers what it printed."""
+        return subprocess.run(
+            ["git", "-C", str(self.path), *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null"},
+        ).stdout.strip()
+
+    def tag(self, version: str, changes: dict[str, str] | None = None) -> None:
+        """Commits `changes` (path → whole text) and signs a tag over them; an old tag stays."""
+        if version in self.git("tag").split():
+            return
+        for name, text in (changes or {}).items():
+            (self.path / name).write_text(text)
+        if changes:
+            self.git("add", "--all")
+            self.git("commit", "--quiet", "-m", f"Change for {version}")
+        self.git("tag", "-s", "-m", version, version)
+
+    def read(self, name: str) -> str:
+        """The text of a file in the clone."""
+        return (self.path / name).read_text()
