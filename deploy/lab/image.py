@@ -76,6 +76,8 @@ def _make(distribution: str, sources: str, image: Path) -> None:
             f"{errors[0] if errors else 'see the log'} ({log})."
         )
     (temporary / "etc/apt/apt.conf.d/90controller").write_text(_options())
+    # Empty package lists of today would look up to date.
+    os.utime(temporary / "var/lib/apt/lists", (0, 0))
     temporary.replace(image)
     log.unlink()
     say(f"Image of {distribution}: {time.monotonic() - started:.0f} s")
