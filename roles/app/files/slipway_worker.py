@@ -1,0 +1,125 @@
+"""A Gunicorn worker that loses no request when its release is replaced.
+
+It is a subclass of `uvicorn_worker.UvicornWorker`, and serves any ASGI application. Stock Uvicorn
+closes idle connections as soon as it is told to end; a POST that Nginx is just sending on one of
+them is then lost, for Nginx may not repeat it (RFC 9110, section 9.2.2). This one announces
+`Connection: close` on every further answer and closes nothing until the peer has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gunicorn.arbiter import Arbiter
+from uvicorn.server import Server
+from uvicorn_worker import UvicornWorker
+
+# How often the drain looks whether it is done, in seconds.
+_GLANCE = 0.05
+
+
+class DrainingServer(Server):
+    """A server that drains before it shuts down, and tells when it can serve."""
+
+    def __init__(self, worker: DrainingWorker) -> None:
+        super().__init__(config=worker.config)
+        self._worker = worker
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and tell that one more worker can serve."""
+        await super().startup(sockets)
+        if self.started and not self.should_exit:
+            announce(self._worker.cfg.workers)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, drain, then shut down as usual."""
+        heartbeat = asyncio.create_task(self._heartbeat())
+        try:
+            await self._drain(sockets or [])
+            await super().shutdown(sockets)
+        finally:
+            heartbeat.cancel()
+
+    async def _heartbeat(self) -> None:
+        # Gunicorn kills a worker that is silent for its time-out, and the loop that notifies it has
+        # ended by now.
+        while True:
+            self._worker.notify()
+            await asyncio.sleep(1)
+
+    async def _drain(self, sockets: Sequence[socket.socket]) -> None:
+        for server in self.servers:
+            server.close()
+        for listener in sockets:
+            listener.close()
+        # In place: requests under way hold this very list. Uvicorn closes the connection itself
+        # after an answer that says so.
+        self.server_state.default_headers.append((b"connection", b"close"))
+        deadline = time.monotonic() + drain_seconds()
+        while self._http_connections() and time.monotonic() < deadline and not self.force_exit:
+            await asyncio.sleep(_GLANCE)
+
+    def _http_connections(self) -> bool:
+        # A WebSocket stays open for as long as its client likes: it is closed with 1012 afterwards.
+        websocket = self.config.ws_protocol_class
+        return any(
+            websocket is None or not isinstance(connection, websocket)
+            for connection in self.server_state.connections
+        )
+
+
+class DrainingWorker(UvicornWorker):
+    """The worker class that `gunicorn.conf.py` names."""
+
+    CONFIG_KWARGS: dict[str, Any] = {  # noqa: RUF012
+        **UvicornWorker.CONFIG_KWARGS,
+        "timeout_graceful_shutdown": int(os.environ.get("SLIPWAY_GRACEFUL_SECONDS", "30")),
+    }
+
+    async def _serve(self) -> None:
+        self.config.app = self.wsgi
+        server = DrainingServer(self)
+        self._install_sigquit_handler()
+        await server.serve(sockets=self.sockets)
+        if not server.started:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+
+def drain_seconds() -> float:
+    """Longest time that idle connections are left to their peer."""
+    return float(os.environ.get("SLIPWAY_DRAIN_SECONDS", "10"))
+
+
+def announce(workers: int) -> None:
+    """Record that this worker can serve; the last one tells systemd (sd_notify(3)).
+
+    Gunicorn itself would say so long before the first answer, so gunicorn.conf.py keeps the address
+    of systemd's socket from it, under another name.
+    """
+    folder = os.environ.get("RUNTIME_DIRECTORY")
+    address = os.environ.get("SLIPWAY_NOTIFY_SOCKET")
+    if not folder or not address:
+        return
+    (Path(folder) / f"ready.{os.getpid()}").touch()
+    if len(list(Path(folder).glob("ready.*"))) >= workers:
+        if address.startswith("@"):
+            address = "\0" + address[1:]
+        with contextlib.suppress(OSError), socket.socket(
+            socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+        ) as sender:
+            sender.sendto(b"READY=1\nSTATUS=Serving\n", address)
+
+
+def forget(number: int) -> None:
+    """Forget a worker that has ended, by its process number."""
+    folder = os.environ.get("RUNTIME_DIRECTORY")
+    if folder:
+        (Path(folder) / f"ready.{number}").unlink(missing_ok=True)
