@@ -52,8 +52,8 @@ def up(lab: Lab) -> None:
             *("-defaultIPv4", lab.address(lab.hosts[0].number), "-defaultIPv6", ""),
         ]
         processes.start(folder / "names.pid", command, folder / "names.log")
-    if processes.running(folder / "pebble.pid") is None:
-        bundle(lab).unlink(missing_ok=True)
+    fresh = processes.running(folder / "pebble.pid") is None
+    if fresh:
         settings = folder / "pebble.json"
         settings.write_text(json.dumps({"pebble": _settings(lab)}, indent=1))
         processes.start(
@@ -62,7 +62,7 @@ def up(lab: Lab) -> None:
             folder / "pebble.log",
             {"PEBBLE_VA_NOSLEEP": "1"},
         )
-    if not bundle(lab).exists():
+    if fresh or not bundle(lab).exists():
         _fetch_root(lab)
     _announce(lab)
 
@@ -116,7 +116,10 @@ def _fetch_root(lab: Lab) -> None:
     while True:
         try:
             with opener.open(f"https://{lab.gateway}:{_MANAGEMENT}/roots/0", timeout=2) as answer:
-                _write_new(bundle(lab), answer.read())
+                root = answer.read()
+                # Certificates of an earlier start are still in use on hosts that kept running.
+                old = bundle(lab).read_bytes() if bundle(lab).exists() else b""
+                _write_new(bundle(lab), old if root in old else root + old)
                 return
         except (OSError, urllib.error.URLError) as error:
             if time.monotonic() > deadline:

@@ -15,9 +15,7 @@ from slipway_release.manifest import Manifest
 from slipway_release.settings import Settings
 from slipway_release.unpack import REQUIREMENTS, checksum
 
-_QUESTION = (
-    "import platform, sys; print('%d.%d-%s' % (*sys.version_info[:2], platform.machine()))"
-)
+_QUESTION = "import platform, sys; print('%d.%d-%s' % (*sys.version_info[:2], platform.machine()))"
 
 
 def wheels_folder(settings: Settings) -> Path:
@@ -58,16 +56,18 @@ def make(settings: Settings, manifest: Manifest, kind: str) -> None:
     deploy_user.run(
         settings, [uv, "venv", *options, f"--python={settings.python}", ".venv"], release, variables
     )
-    install = [
-        *(uv, "pip", "install", *options),
+    install: list[str | Path] = [
+        uv,
+        *("pip", "install", *options),
         *("--no-index", f"--find-links={wheels_folder(settings)}"),
         *("--no-deps", "--require-hashes", f"--requirements={REQUIREMENTS}"),
         *("--python=.venv/bin/python", "--link-mode=hardlink", "--compile-bytecode"),
     ]
     deploy_user.run(settings, install, release, variables)
-    compiler = [
-        *(release / ".venv/bin/python", "-m", "compileall", "-q", "-j", "0"),
-        *("-x", r"/\.venv/", release),
+    compiler: list[str | Path] = [
+        release / ".venv/bin/python",
+        *("-m", "compileall", "-q", "-j", "0", "-x", r"/\.venv/"),
+        release,
     ]
     deploy_user.run(settings, compiler, release)
 
@@ -81,7 +81,14 @@ def forget_wheels(settings: Settings, kept: set[str]) -> None:
     names = sorted({wheel.name.partition("-")[0] for wheel in gone})
     if names and programs:
         variables = _variables(settings)
-        command = [programs[-1], "cache", "clean", "--no-config", "--quiet", *names]
+        command: list[str | Path] = [
+            programs[-1],
+            "cache",
+            "clean",
+            "--no-config",
+            "--quiet",
+            *names,
+        ]
         deploy_user.run(settings, command, settings.state, variables)
 
 
@@ -106,7 +113,7 @@ def _uv(settings: Settings, manifest: Manifest, kind: str) -> Path:
     wheel = wheels_folder(settings) / path.rpartition("/")[2]
     match = re.match(r"uv-([^-]+)-", wheel.name)
     if match is None:
-        raise FailedError(f"The artifact names {wheel.name} as uv, which it is not: build it again.")
+        raise FailedError(f"The artifact names {wheel.name} as uv, which it is not: build again.")
     program = settings.state / "tools" / f"uv-{match[1]}-{manifest.files[path].sha256[:12]}" / "uv"
     if program.is_file():
         return program

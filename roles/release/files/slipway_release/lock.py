@@ -61,7 +61,8 @@ class OperationLock:
         self._holder = holder
         self._descriptor = -1
 
-    def __enter__(self) -> OperationLock:
+    # typing.Self is of Python 3.11.
+    def __enter__(self) -> OperationLock:  # noqa: PYI034
         self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         deadline = time.monotonic() + _GLANCE_SECONDS

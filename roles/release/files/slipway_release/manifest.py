@@ -154,8 +154,8 @@ def _check(manifest: Manifest) -> None:
             raise RefusedError(
                 f"The artifact has a link {path!r} → {target!r}, which leaves the release."
             )
-    for name, target in manifest.targets.items():
-        for path in (target.requirements, target.uv, *target.wheels):
+    for name, chosen in manifest.targets.items():
+        for path in (chosen.requirements, chosen.uv, *chosen.wheels):
             if path not in manifest.files:
                 raise RefusedError(f"The artifact lacks {path}, which target {name} needs.")
     for path, file in manifest.files.items():

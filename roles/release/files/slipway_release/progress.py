@@ -1,12 +1,11 @@
-"""The story of an operation, told line by line: to its log, which the command follows, and to
-the journal.
-"""
+"""The story of an operation, line by line: to its log, which is followed, and the journal."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from pathlib import Path
+from typing import Any
 
 from slipway_release import journal
 from slipway_release.settings import Settings
@@ -24,7 +23,7 @@ class Progress:
     """Writes the log of one operation; a full disk does not end the operation."""
 
     def __init__(self, settings: Settings, operation: str, verb: str, version: str) -> None:
-        self._fields = {
+        self._fields: dict[str, Any] = {
             "APP": settings.app,
             "RELEASE": version,
             "RELEASE_OPERATION": operation,
@@ -33,15 +32,16 @@ class Progress:
         path = log_path(settings, operation)
         self._descriptor = -1
         with contextlib.suppress(OSError):
-            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            # The log holds lines of the service, which are not for every user of the host.
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             for old in sorted(path.parent.glob("*.log"))[:-_KEPT_LOGS]:
                 old.unlink()
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def tell(self, line: str, priority: int = journal.INFO, **fields: object) -> None:
-        """Tell one line, with further journal fields."""
+    def tell(self, line: str, priority: int = journal.INFO) -> None:
+        """Tell one line."""
         self._log(line)
-        journal.send(line.strip(), priority, **self._fields, **fields)
+        journal.send(line.strip(), priority, **self._fields)
 
     def step(self, name: str, seconds: float, outcome: str) -> None:
         """Tell that a step ended."""

@@ -34,8 +34,8 @@ def require(settings: Settings, manifest: Manifest, kind: str) -> str:
         # A file system without a fixed number of inodes reports none at all.
         if disk.f_files and disk.f_favail < entries:
             raise RefusedError(
-                f"{manifest.version} needs {entries} inodes on the disk of {folder}, {disk.f_favail} "
-                f"are free: remove small files there."
+                f"{manifest.version} needs {entries} inodes on the disk of {folder}, "
+                f"{disk.f_favail} are free: remove small files there."
             )
     return f"{(2 * tree + wheels) // _MEGABYTE} MB needed"
 
@@ -44,9 +44,7 @@ def _device(path: Path) -> int:
     return path.stat().st_dev
 
 
-def _sentence(
-    settings: Settings, manifest: Manifest, folder: Path, needed: int, free: int
-) -> str:
+def _sentence(settings: Settings, manifest: Manifest, folder: Path, needed: int, free: int) -> str:
     missing = (needed - free) // _MEGABYTE + 1
     return (
         f"{manifest.version} needs {needed // _MEGABYTE} MB on the disk of {folder} (of which "

@@ -111,7 +111,7 @@ def parse(text: str, source: str) -> Settings:
     return settings
 
 
-def _value(value: Any, name: str, fields: dict[str, str], source: str) -> Any:
+def _value(value: object, name: str, fields: dict[str, str], source: str) -> Any:  # noqa: ANN401
     kind = fields[name]
     if kind == "Path" and isinstance(value, str) and value.startswith("/"):
         return Path(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,7 +75,7 @@ class Store:
     def current(self) -> str | None:
         """Return the version that is live, None when there is none."""
         try:
-            target = os.readlink(self._settings.current)
+            target = str(self._settings.current.readlink())
         except FileNotFoundError:
             return None
         name = target.removeprefix("releases/")

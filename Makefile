@@ -1,0 +1,115 @@
+# Every target is one line here and one sentence in `make help`; what it does is in deploy/controller/
+# and deploy/demo/. Everything that is made stays in .venv, .slipway and .lab of the clone.
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/sh
+
+CONTROLLER := deploy/controller
+PYTHON := .venv/bin/python
+CHECK := $(PYTHON) -m deploy.controller.phases
+INVENTORY ?= inventories/lab
+PORT ?= 8000
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+# The SSH connections of this clone, so that the end of the demo can close them and no others. The
+# path of a socket is limited to about 100 characters, which a folder of the clone could exceed.
+export ANSIBLE_SSH_CONTROL_PATH_DIR := /tmp/slipway-ssh-$(shell id -u)-$(shell pwd -P | cksum | cut -d ' ' -f 1)
+GIT_SETTINGS := $(shell $(CONTROLLER)/gitconfig.sh)
+ifneq ($(GIT_SETTINGS),)
+export GIT_CONFIG_GLOBAL := $(GIT_SETTINGS)
+endif
+
+##@ Try it
+.PHONY: demo demo-down dev
+demo: ## Boot a local host, provision it, release a tag onto it and tell how to use it (root)
+	@started=$$(date +%s.%N) && \
+	$(CONTROLLER)/require.sh demo root debian clean && \
+	$(CONTROLLER)/packages.sh lab && $(CONTROLLER)/environment.sh all && \
+	SLIPWAY_STARTED=$$started $(PYTHON) -m deploy.demo up
+
+demo-down: ## Take the demo away: hosts, network, certificates and everything they wrote (root)
+	@$(CONTROLLER)/require.sh demo-down root debian && $(CONTROLLER)/environment.sh all && \
+	$(PYTHON) -m deploy.demo down
+
+dev: environment-dev ## Run the service alone, reloading, on an SQLite file at http://127.0.0.1:PORT (8000)
+	@$(CONTROLLER)/develop.sh $(PORT)
+
+##@ Check it
+.PHONY: test lint format test-roles test-app test-release test-hosts
+test: ready-test ## Run everything that CI runs (root)
+	@$(CHECK) lint test-roles test-app test-release test-hosts
+
+lint: environment ## Judge the sources: ruff, mypy, import-linter, ansible-lint, yamllint, shellcheck
+	@$(CHECK) lint
+
+format: environment ## Bring the Python sources into shape
+	@ruff check --fix --quiet . ; ruff format .
+
+test-roles: environment ## Check templates, specs and inventories, without a host
+	@$(CHECK) test-roles
+
+test-app: environment ## Test the service on a real PostgreSQL and Redis, with its branch coverage
+	@$(CHECK) test-app
+
+test-release: environment ## Test the release tool, the artifact, the set-up and the demo
+	@$(CHECK) test-release
+
+test-hosts: ready-test-hosts ## Test booted Debian 12 and 13 hosts from bare to serving (root)
+	@$(CHECK) test-hosts
+
+##@ Run the lab
+.PHONY: lab-up lab-down lab-ssh lab-status
+lab-up: ready-lab-up ## Boot bare lab hosts; ARGS="--host web1:debian-13:admin" says others than the default (root)
+	@$(PYTHON) -m deploy.lab up $(ARGS)
+
+lab-down: environment ## Take the lab down, but keep its image (root)
+	@$(PYTHON) -m deploy.lab down
+
+lab-ssh: environment ## Enter a lab host; HOST=web1 says which
+	@$(PYTHON) -m deploy.lab ssh $(HOST)
+
+lab-status: environment ## Tell the hosts of the lab and whether they run
+	@$(PYTHON) -m deploy.lab status
+
+##@ Release
+.PHONY: tag release rollback
+tag: environment ## Sign a tag of HEAD with the lab's key: make tag VERSION=v0.2.0
+	@$(CONTROLLER)/require.sh tag clean version && $(PYTHON) -m deploy.demo tag $(VERSION)
+
+release: environment ## Release a signed tag: make release VERSION=v1.4.2 [INVENTORY=inventories/production]
+	@$(CONTROLLER)/require.sh release version && \
+	ansible-playbook -i $(INVENTORY) deploy/release.yml -e release=$(VERSION) $(ARGS)
+
+rollback: environment ## Return to the last good release, or to VERSION=v1.4.1 [INVENTORY=…]
+	@ansible-playbook -i $(INVENTORY) deploy/rollback.yml $(if $(VERSION),-e release=$(VERSION)) $(ARGS)
+
+##@ Keep house
+.PHONY: lock clean help
+lock: environment ## Bring uv.lock in line with pyproject.toml; ARGS=--upgrade takes newer versions
+	@.slipway/uv/bin/uv lock $(ARGS) && $(CONTROLLER)/environment.sh all
+
+clean: ## Delete what set-up, builds and tests made; a running lab and its image stay
+	@rm -rf .venv .slipway .ansible .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	    .import_linter_cache .coverage .coverage.*
+	@find app deploy migrations roles tests -name __pycache__ -prune -exec rm -rf {} +
+
+help: ## Tell every target in a sentence
+	@awk 'BEGIN { FS = ":.*## " } \
+	    /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	    /^[a-z-]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' Makefile
+
+.PHONY: environment environment-dev ready-test ready-test-hosts ready-lab-up
+environment:
+	@$(CONTROLLER)/environment.sh all
+
+environment-dev:
+	@$(CONTROLLER)/environment.sh dev
+
+ready-test:
+	@$(CONTROLLER)/require.sh test root debian && \
+	$(CONTROLLER)/packages.sh lab tests && $(CONTROLLER)/environment.sh all
+
+ready-test-hosts ready-lab-up:
+	@$(CONTROLLER)/require.sh $(@:ready-%=%) root debian && \
+	$(CONTROLLER)/packages.sh lab && $(CONTROLLER)/environment.sh all

@@ -1,0 +1,1 @@
+"""The service: accounts, tokens and a catalogue of items over HTTP."""

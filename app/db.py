@@ -1,0 +1,189 @@
+"""The ways to the database: one for reading, one for transactions.
+
+Reads run in AUTOCOMMIT on connections of their own that are not reset when they are given back,
+which saves the three round trips BEGIN, COMMIT and ROLLBACK around each statement.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    Integer,
+    MetaData,
+    Numeric,
+    TypeDecorator,
+    event,
+)
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.types import TypeEngine
+
+from app.errors import UnavailableError
+from app.settings import Settings
+
+NAMING_CONVENTION = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+# SQLite counts up only columns that are declared INTEGER.
+Identifier = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Base(DeclarativeBase):
+    """The base of all tables; constraints get names that a migration can refer to."""
+
+    metadata = MetaData(naming_convention=NAMING_CONVENTION)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An instant; SQLite forgets the zone, so it is put back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return the instant in UTC."""
+        del dialect
+        if value is not None and value.tzinfo is None:
+            return value.replace(tzinfo=UTC)
+        return value
+
+
+class Money(TypeDecorator[Decimal]):
+    """An exact amount with two decimals, never a float; SQLite keeps it in hundredths."""
+
+    impl = Numeric(12, 2)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose the column's type."""
+        return dialect.type_descriptor(Integer() if dialect.name == "sqlite" else self.impl)
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:  # noqa: ANN401
+        """Turn an amount into what the column holds."""
+        if value is None or dialect.name != "sqlite":
+            return value
+        return int(value.scaleb(2))
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ANN401
+        """Turn what the column holds into an amount."""
+        if value is None or dialect.name != "sqlite":
+            return value  # type: ignore[no-any-return]
+        return Decimal(value).scaleb(-2)
+
+
+@contextmanager
+def _translated_failures() -> Iterator[None]:
+    """Turn a lost or a missing connection into an error that tells the caller to come back."""
+    try:
+        yield
+    except PoolTimeoutError as error:
+        raise UnavailableError from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise UnavailableError from error
+        raise
+
+
+class Database:
+    """Both engines of one worker. Making it connects to nothing."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._read_engine = _create_engine(
+            settings,
+            settings.database_read_pool_size,
+            isolation_level="AUTOCOMMIT",
+            pool_reset_on_return=None,
+        )
+        self._write_engine = _create_engine(settings, settings.database_write_pool_size)
+        self._sessions = async_sessionmaker(self._write_engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """Give a connection on which each statement stands for itself.
+
+        Raises:
+            UnavailableError: when the database cannot be reached or has no connection free.
+        """
+        with _translated_failures():
+            async with self._read_engine.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncSession]:
+        """Give a session in one transaction: committed at the end, rolled back on an exception.
+
+        The first statement takes a connection, so what comes before it holds none.
+
+        Raises:
+            UnavailableError: when the database cannot be reached or has no connection free.
+        """
+        with _translated_failures():
+            async with self._sessions.begin() as session:
+                yield session
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._read_engine.dispose()
+        await self._write_engine.dispose()
+
+
+def _create_engine(settings: Settings, pool_size: int, **options: Any) -> AsyncEngine:  # noqa: ANN401
+    url = settings.sqlalchemy_url
+    arguments: dict[str, Any] = {}
+    if url.get_backend_name() == "postgresql":
+        arguments = {
+            "timeout": settings.database_connect_timeout,
+            "server_settings": {
+                "application_name": f"{settings.syslog_identifier} {settings.release}",
+                "statement_timeout": str(int(settings.database_statement_timeout * 1000)),
+                # Compiling costs more than it gains for statements of a few milliseconds.
+                "jit": "off",
+            },
+        }
+    engine = create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=settings.database_pool_timeout,
+        connect_args=arguments,
+        **options,
+    )
+    event.listen(engine.sync_engine, "do_connect", _connect)
+    if url.get_backend_name() == "sqlite":
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _connect(dialect: Dialect, _: object, arguments: Any, options: Any) -> Any:  # noqa: ANN401
+    """Connect; whatever is in the way of it means that the service cannot answer now."""
+    try:
+        return dialect.connect(*arguments, **options)
+    except Exception as error:
+        raise UnavailableError from error
+
+
+def _prepare_sqlite(connection: Any, _: object) -> None:  # noqa: ANN401
+    """Make SQLite keep foreign keys, and let a reader and a writer work at the same time."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.close()

@@ -1,0 +1,123 @@
+"""The one shape of all errors, and the one place where failures become HTTP answers."""
+
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import Scope
+
+from app.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    NotAuthenticatedError,
+    NotFoundError,
+    RateLimitedError,
+    ServiceError,
+    UnavailableError,
+)
+
+STATUS_OF_ERROR: dict[type[ServiceError], int] = {
+    NotAuthenticatedError: 401,
+    ForbiddenError: 403,
+    NotFoundError: 404,
+    ConflictError: 409,
+    InvalidInputError: 422,
+    RateLimitedError: 429,
+    UnavailableError: 503,
+}
+MESSAGES = {
+    404: "There is nothing at this address.",
+    405: "This address does not know this method.",
+    413: "The body of the request is too large.",
+    422: "The request has fields that are missing or wrong; see detail.",
+    500: "The service met an unforeseen error; quote the request_id when you report it.",
+}
+CODES = {413: "payload_too_large", 422: "validation_error", 500: "internal_error"}
+
+
+def error_response(  # noqa: PLR0913 - the members of one shape
+    scope: Scope,
+    status: int,
+    *,
+    code: str | None = None,
+    message: str | None = None,
+    detail: Any = None,  # noqa: ANN401
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """Return an answer in the shape that every error has.
+
+    Args:
+        scope: of the request, for its id.
+        status: HTTP status.
+        code: stable name; by default made from the status.
+        message: for people; by default made from the status.
+        detail: FastAPI's usual member; by default the message.
+        headers: more headers of the answer.
+    """
+    phrase = HTTPStatus(status).phrase
+    code = code or CODES.get(status) or phrase.lower().replace(" ", "_").replace("-", "_")
+    message = message or MESSAGES.get(status, f"{phrase}.")
+    request_id = scope.get("state", {}).get("request_id")
+    content = {
+        "error": {"code": code, "message": message, "request_id": request_id},
+        "detail": message if detail is None else detail,
+    }
+    return Response(orjson.dumps(content, default=str), status, headers, "application/json")
+
+
+async def handle_service_error(request: Request, error: Exception) -> Response:
+    """Answer for a failure of the domain."""
+    assert isinstance(error, ServiceError)  # noqa: S101
+    status = next(code for kind, code in STATUS_OF_ERROR.items() if isinstance(error, kind))
+    headers: dict[str, str] = {}
+    detail: Any = None
+    if isinstance(error, NotAuthenticatedError):
+        headers["WWW-Authenticate"] = "Bearer"
+    elif isinstance(error, RateLimitedError):
+        headers = {
+            "Retry-After": str(error.reset_after),
+            "X-RateLimit-Limit": str(error.limit),
+            "X-RateLimit-Remaining": str(error.remaining),
+            "X-RateLimit-Reset": str(error.reset_after),
+        }
+    elif isinstance(error, InvalidInputError):
+        detail = [{"type": error.code, "loc": ["body", error.field], "msg": error.message}]
+    elif isinstance(error, UnavailableError):
+        headers["Retry-After"] = "2"
+    return error_response(
+        request.scope,
+        status,
+        code=error.code,
+        message=error.message,
+        detail=detail,
+        headers=headers,
+    )
+
+
+async def handle_http_exception(request: Request, error: Exception) -> Response:
+    """Answer for what the framework itself refuses: unknown paths, methods, bodies."""
+    assert isinstance(error, HTTPException)  # noqa: S101
+    status = error.status_code
+    usual = error.detail == HTTPStatus(status).phrase
+    message = None if usual and status in MESSAGES else str(error.detail)
+    headers = dict(error.headers) if error.headers else None
+    return error_response(request.scope, status, message=message, headers=headers)
+
+
+async def handle_validation_error(request: Request, error: Exception) -> Response:
+    """Answer for a request that does not fit the schema, without repeating its values."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    detail = [{key: problem[key] for key in ("type", "loc", "msg")} for problem in error.errors()]
+    return error_response(request.scope, 422, detail=detail)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Give an application the handlers of this module."""
+    app.add_exception_handler(ServiceError, handle_service_error)
+    app.add_exception_handler(HTTPException, handle_http_exception)
+    app.add_exception_handler(RequestValidationError, handle_validation_error)

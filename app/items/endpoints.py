@@ -1,0 +1,103 @@
+"""The catalogue over HTTP."""
+
+import hashlib
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from app.dependencies import Caller, ItemsWriter, OptionalClaims, Transaction, WorkerResources
+from app.items import service
+from app.items.repository import ItemRow
+from app.items.schemas import NO_NUL, ItemInput, ItemPage, ItemPatch, ItemView
+from app.rate_limits import limited
+
+router = APIRouter(prefix="/items", tags=["items"])
+
+# PostgreSQL's bigint ends here.
+ItemId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+Skip = Annotated[int, Query(ge=0, le=2**31)]
+Limit = Annotated[int, Query(ge=1, le=100)]
+Search = Annotated[str | None, Query(max_length=200, pattern=NO_NUL)]
+
+
+def _view(item: ItemRow) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "owner_id": item.owner_id,
+        "title": item.title,
+        "description": item.description,
+        "price": str(item.price),
+        "quantity": item.quantity,
+        "created_at": item.created_at,
+        "updated_at": item.updated_at,
+    }
+
+
+def _cached(request: Request, content: dict[str, Any]) -> Response:
+    """Answer with JSON and its ETag, or with 304 when the client has just that.
+
+    The content is written from columns, without a model in between: this is the hot path.
+    """
+    body = orjson.dumps(content, option=orjson.OPT_UTC_Z)
+    tag = f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
+    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    known = request.headers.get("if-none-match", "")
+    if known.strip() == "*" or tag in [
+        candidate.strip().removeprefix("W/") for candidate in known.split(",")
+    ]:
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type="application/json")
+
+
+@router.get("", response_model=ItemPage)
+@limited("search")
+async def list_items(
+    request: Request,
+    resources: WorkerResources,
+    skip: Skip = 0,
+    limit: Limit = 20,
+    search: Search = None,
+) -> Response:
+    """Return one page of the items; `search` finds a part of the title."""
+    items, total = await service.list_items(resources.database, skip, limit, search)
+    page = {"items": [_view(item) for item in items], "total": total, "skip": skip, "limit": limit}
+    return _cached(request, page)
+
+
+@router.get("/{item_id}", response_model=ItemView)
+async def read_item(request: Request, resources: WorkerResources, item_id: ItemId) -> Response:
+    """Return one item."""
+    return _cached(request, _view(await service.get_item(resources.database, item_id)))
+
+
+@router.post("", status_code=201, response_model=ItemView)
+async def create_item(item: ItemInput, account: ItemsWriter, session: Transaction) -> ItemRow:
+    """Store an item that belongs to the caller."""
+    return await service.add_item(session, account, item.model_dump())
+
+
+@router.put("/{item_id}", response_model=ItemView)
+async def replace_item(
+    item_id: ItemId, item: ItemInput, account: ItemsWriter, session: Transaction
+) -> ItemRow:
+    """Give an item new values in every field."""
+    return await service.change_item(session, account, item_id, item.model_dump())
+
+
+@router.patch("/{item_id}", response_model=ItemView)
+async def change_item(
+    item_id: ItemId, item: ItemPatch, account: ItemsWriter, session: Transaction
+) -> ItemRow:
+    """Give an item new values in the fields that are named."""
+    values = item.model_dump(exclude_unset=True)
+    return await service.change_item(session, account, item_id, values)
+
+
+@router.delete("/{item_id}", status_code=204)
+async def delete_item(
+    item_id: ItemId, account: Caller, claims: OptionalClaims, session: Transaction
+) -> None:
+    """Take an item away."""
+    scopes = claims.scopes if claims else frozenset[str]()
+    await service.delete_item(session, account, scopes, item_id)

@@ -1,0 +1,70 @@
+"""Look, before a release is started, at whether it could serve: `python -m app.preflight`.
+
+Ends with status 0, or with 1 and one sentence on standard error. Changes nothing.
+"""
+
+import asyncio
+import sys
+
+from app.cache import Cache
+from app.db import Database
+from app.errors import SettingsError, UnavailableError
+from app.health.repository import current_revision
+from app.main import create_app
+from app.schema import known_revisions
+from app.settings import Settings, load_settings
+
+TIMEOUT = 15.0
+
+
+class PreflightError(Exception):
+    """Why this release cannot serve here, in one sentence."""
+
+
+async def _look(settings: Settings) -> str | None:
+    """Look at the database and the cache; return a warning, or nothing.
+
+    Raises:
+        PreflightError: when the database cannot be used by this release.
+    """
+    database, cache = Database(settings), Cache(settings)
+    where = settings.sqlalchemy_url.render_as_string(hide_password=True)
+    try:
+        async with asyncio.timeout(TIMEOUT), database.reading() as connection:
+            revision = await current_revision(connection)
+        if revision is not None and revision not in known_revisions().every:
+            raise PreflightError(
+                f"The database is at revision {revision}, which this release does not know: "
+                "release a version that is not older than the database."
+            )
+        if cache.configured and not await cache.ping():
+            return f"The cache at {settings.cache_url} does not answer; the service works without."
+    except (UnavailableError, TimeoutError) as error:
+        reason = error.__cause__ or error
+        raise PreflightError(
+            f"The database {where} cannot be reached ({type(reason).__name__}: {reason})."
+        ) from error
+    else:
+        return None
+    finally:
+        await cache.close()
+        await database.close()
+
+
+def main() -> int:
+    """Look at everything, and say what is wrong."""
+    try:
+        settings = load_settings(Settings)
+        create_app(settings)
+        warning = asyncio.run(_look(settings))
+    except (SettingsError, PreflightError) as error:
+        sys.stderr.write(f"{' '.join(str(error).split())}\n")
+        return 1
+    if warning:
+        sys.stderr.write(f"Warning: {warning}\n")
+    sys.stdout.write(f"Release {settings.release} can serve here.\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

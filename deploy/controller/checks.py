@@ -1,0 +1,104 @@
+"""What is checked, phase by phase; `make test` runs all of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+#: Least share of the branches of `app/` that the tests must reach, in percent.
+COVERAGE = 90
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of a phase.
+
+    Attributes:
+        name: What it is called; its log and its report have this name.
+        command: Program and arguments, run at the root of the clone.
+        environment: Variables that it gets besides those of the operator.
+        reports: Whether pytest runs in it and can write a report.
+        counts: Whether it is a test by itself, besides those of its report.
+        shown: Whether everything it prints is shown; otherwise only when it fails.
+        progress: Parts of lines that are shown all the same.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    reports: bool = False
+    counts: bool = False
+    shown: bool = False
+    progress: tuple[str, ...] = ()
+
+
+def lint_phase(root: Path) -> list[Step]:
+    """Everything that judges the sources without running them."""
+    # Hidden folders hold packages and whole file systems of lab hosts.
+    folders = [path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    scripts = sorted(path for folder in folders for path in folder.rglob("*.sh"))
+    scripts.append(root / ".ci/run")
+    playbooks = ("playbook.yml", *(f"deploy/{path.name}" for path in root.glob("deploy/*.yml")))
+    return [
+        Step("ruff", ("ruff", "check", "--quiet", ".")),
+        Step("ruff-format", ("ruff", "format", "--check", "--quiet", ".")),
+        Step("mypy", ("mypy", "--no-error-summary")),
+        Step("import-linter", ("lint-imports",)),
+        Step("shellcheck", ("shellcheck", *(str(path.relative_to(root)) for path in scripts))),
+        Step("yamllint", ("yamllint", "--strict", ".")),
+        Step(
+            "syntax",
+            ("ansible-playbook", "-i", "inventories/production", "--syntax-check", *playbooks),
+        ),
+        Step("ansible-lint", ("ansible-lint", "--offline", "-q")),
+    ]
+
+
+def roles_phase(_: Path) -> list[Step]:
+    """Templates, specs and inventories, without a host."""
+    return [_pytest("roles", "tests/roles")]
+
+
+def app_phase(root: Path) -> list[Step]:
+    """The service against a real PostgreSQL and Redis."""
+    folders = ["tests/app", *(["tests/migrations"] if (root / "tests/migrations").exists() else [])]
+    coverage = ("--cov=app", "--cov-branch", f"--cov-fail-under={COVERAGE}")
+    return [_pytest("app", *folders, *coverage)]
+
+
+def release_phase(_: Path) -> list[Step]:
+    """The release on the host, the artifact, the operator's commands and the set-up."""
+    return [_pytest("release", "tests/release", "tests/deploy")]
+
+
+def hosts_phase(root: Path) -> list[Step]:
+    """Booted hosts from bare to serving, seen from outside."""
+    scenarios = sorted(path.parent.name for path in root.glob("tests/hosts/*/molecule.yml"))
+    return [
+        Step(
+            name,
+            ("molecule", "test", "--scenario-name", name),
+            environment={
+                "MOLECULE_GLOB": "tests/hosts/*/molecule.yml",
+                # Molecule reads no ansible.cfg, and would keep its state in the operator's home.
+                "ANSIBLE_HOME": str(root / ".ansible"),
+                "ANSIBLE_NOCOLOR": "1",
+            },
+            reports=True,
+            counts=True,
+            progress=("Executing", "PLAY [", "changed=", " passed", " failed"),
+        )
+        for name in scenarios
+    ]
+
+
+def _pytest(name: str, *arguments: str) -> Step:
+    return Step(name, ("python", "-m", "pytest", "-q", *arguments), reports=True, shown=True)
+
+
+PHASES: dict[str, Callable[[Path], list[Step]]] = {
+    "lint": lint_phase,
+    "test-roles": roles_phase,
+    "test-app": app_phase,
+    "test-release": release_phase,
+    "test-hosts": hosts_phase,
+}

@@ -1,0 +1,203 @@
+"""The steps in which a release proves itself: alone on its socket first, then behind Nginx."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+
+from slipway_release import journal, probe, units
+from slipway_release.errors import FailedError, RefusedError
+from slipway_release.probe import Answer
+from slipway_release.work import Work
+
+_POLL_SECONDS = 0.05
+# Nginx counts the questions of this host like those of any client.
+_OUTSIDE_POLL_SECONDS = 0.1
+_ANSWER_SECONDS = 5.0
+# A service that calls itself ready has this long to be right about it: a wrong answer that
+# lasts longer is no hiccup.
+_HICCUP_SECONDS = 1.0
+_OK = 200
+
+
+def preflight(work: Work) -> str:
+    """Let the release check its settings, its imports and its database, before it serves.
+
+    Raises:
+        FailedError: It does not find what it needs.
+        RefusedError: The same in a rollback, where nothing was changed by then.
+    """
+    if not work.settings.has_preflight:
+        return "none"
+    try:
+        _run_unit(work, f"{work.settings.app}-preflight@{work.version}.service", "preflight")
+    except FailedError as error:
+        if work.order.verb == "rollback":
+            raise RefusedError(str(error), error.lines) from error
+        raise
+    return ""
+
+
+def restore_point(work: Work) -> str:
+    """Let the database be saved before its schema changes."""
+    command = work.settings.restore_point_command
+    if not command:
+        return "none"
+    variables = {"VERSION": work.version, "PREVIOUS": work.operation.previous or ""}
+    answer = subprocess.run(
+        command,
+        check=False,
+        env={**os.environ, **variables},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    lines = tuple(line for line in answer.stdout.splitlines() if line.strip())
+    if answer.returncode:
+        message = f"The restore point failed: `{' '.join(command)}`, status {answer.returncode}."
+        raise FailedError(message, lines[-20:])
+    return lines[-1] if lines else ""
+
+
+def migrate(work: Work) -> str:
+    """Move the schema to what the release expects; the old release can work with it too."""
+    if not work.settings.has_migrations:
+        return "none"
+    _run_unit(work, f"{work.settings.app}-migrate@{work.version}.service", "migration")
+    return ""
+
+
+def _run_unit(work: Work, unit: str, what: str) -> None:
+    since = time.time()
+    units.forget_failures(unit)
+    try:
+        units.start(unit)
+    except FailedError as error:
+        lines = journal.last_lines(unit, since)
+        message = f"The {what} of {work.version} failed ({units.status(unit).result or error})."
+        raise FailedError(message, lines) from error
+
+
+def start(work: Work) -> str:
+    """Start the release on its own socket and wait until every worker is ready.
+
+    Raises:
+        FailedError: It crashed, or was not ready in time; with its last log lines.
+    """
+    app, seconds = work.settings.app, work.settings.ready_seconds
+    service, listener = units.service(app, work.version), units.listener(app, work.version)
+    if work.version in units.running(app):
+        units.stop(service, listener)
+    units.forget_failures(service, listener)
+    work.since = time.time()
+    deadline = time.monotonic() + seconds
+    units.start(listener)
+    units.begin(service)
+    while (status := units.status(service)).active != "active":
+        if status.crashed:
+            raise _failure(work, f"{work.version} crashed at its start: {status}.")
+        if time.monotonic() > deadline:
+            raise _failure(work, f"{work.version} was not ready after {seconds:g} s: {status}.")
+        time.sleep(_POLL_SECONDS)
+    return ""
+
+
+def ready(work: Work) -> str:
+    """Wait until the release answers right on its own socket, before anyone is sent to it.
+
+    Raises:
+        FailedError: It answered wrong, or not in time; with its last log lines.
+    """
+    settings = work.settings
+    _until_right(work, settings.health_path, min(_HICCUP_SECONDS, settings.ready_seconds))
+    return str(_until_right(work, settings.ready_path, settings.ready_seconds).status)
+
+
+def _until_right(work: Work, path: str, seconds: float) -> Answer:
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = probe.on_socket(work.settings, work.version, path, _ANSWER_SECONDS)
+        if answer.status == _OK:
+            if path == work.settings.health_path:
+                _require_version(work, answer)
+            return answer
+        status = units.status(units.service(work.settings.app, work.version))
+        if status.crashed:
+            raise _failure(work, f"{work.version} crashed before it answered {path}: {status}.")
+        if time.monotonic() > deadline:
+            raise _failure(work, f"{work.version} did not answer {path} right: {answer}.")
+        time.sleep(_POLL_SECONDS)
+
+
+def _require_version(work: Work, answer: Answer) -> None:
+    key = work.settings.version_key
+    if key and answer.member(key) != work.version:
+        said = answer.member(key)
+        raise _failure(work, f"{work.version} says that it is {said} (member {key!r} of health).")
+
+
+def warm_up(work: Work) -> str:
+    """Let the release answer some requests of ours before the first of the public."""
+    slowest = 0.0
+    for _ in range(work.settings.warm_up_requests):
+        begin = time.monotonic()
+        answer = probe.on_socket(
+            work.settings, work.version, work.settings.health_path, _ANSWER_SECONDS
+        )
+        slowest = max(slowest, time.monotonic() - begin)
+        if answer.status != _OK:
+            raise _failure(work, f"{work.version} failed while it was warmed up: {answer}.")
+    return f"{work.settings.warm_up_requests} requests, slowest {slowest * 1000:.0f} ms"
+
+
+def smoke(work: Work) -> str:
+    """Ask from outside, through Nginx with TLS, until the new version shows.
+
+    Nginx may use a connection to the old release for a moment, so an answer of the old one is
+    waited out.
+
+    Raises:
+        FailedError: The new version did not show, or something else than 200 kept coming.
+    """
+    settings, key = work.settings, work.settings.version_key
+    begin = right = time.monotonic()
+    while True:
+        answer = probe.from_outside(settings, _ANSWER_SECONDS)
+        now = time.monotonic()
+        if answer.status == _OK:
+            right = now
+            if not key or answer.member(key) == work.version:
+                return f"{settings.smoke_url} answers"
+        if now - right > _HICCUP_SECONDS or now - begin > settings.smoke_seconds:
+            message = f"{settings.smoke_url} does not show {work.version}: {answer}."
+            raise _failure(work, message)
+        time.sleep(_OUTSIDE_POLL_SECONDS)
+
+
+def watch(work: Work) -> str:
+    """Watch the release with the public on it, while the old one still runs; then accept it.
+
+    Raises:
+        FailedError: It restarted, ended, or stopped answering.
+    """
+    service = units.service(work.settings.app, work.version)
+    deadline = time.monotonic() + work.settings.watch_seconds
+    while True:
+        status = units.status(service)
+        if status.crashed or status.active != "active":
+            raise _failure(work, f"{work.version} did not stay up: {status}.")
+        answer = probe.from_outside(work.settings, _ANSWER_SECONDS)
+        if answer.status != _OK:
+            raise _failure(work, f"{work.settings.smoke_url} failed after the switch: {answer}.")
+        if time.monotonic() > deadline:
+            work.accept()
+            return "steady"
+        time.sleep(_OUTSIDE_POLL_SECONDS)
+
+
+def _failure(work: Work, message: str) -> FailedError:
+    service = units.service(work.settings.app, work.version)
+    return FailedError(message, journal.last_lines(service, work.since))

@@ -1,0 +1,73 @@
+"""What the host tells of its releases, for people and for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from datetime import datetime, timezone
+from typing import Any
+
+from slipway_release import history, units
+from slipway_release.lock import holder_of
+from slipway_release.settings import Settings
+from slipway_release.state import Store
+
+
+def status(settings: Settings) -> dict[str, Any]:
+    """Return what is live, what is installed, and what is under way."""
+    store = Store(settings)
+    running = units.running(settings.app)
+    holder = holder_of(settings.lock)
+    return {
+        "app": settings.app,
+        "current": store.current(),
+        "releases": [
+            {
+                "version": release.version,
+                "verdict": release.verdict,
+                "stage": release.stage,
+                "commit": release.commit,
+                "activated": release.activated,
+                "reason": release.reason,
+                "running": release.version in running,
+            }
+            for release in store.all()
+        ],
+        "operation": dataclasses.asdict(holder) if holder else None,
+    }
+
+
+def status_text(settings: Settings) -> str:
+    """Return the same for people."""
+    values = status(settings)
+    lines = [f"{values['app']}: {values['current'] or 'no release'} is live"]
+    for release in values["releases"]:
+        mark = "→" if release["version"] == values["current"] else " "
+        verdict = release["verdict"] or "not proved"
+        if release["stage"] != "installed":
+            verdict += ", incomplete"
+        running = "running" if release["running"] else "stopped"
+        line = (
+            f"{mark} {release['version']:<16} {verdict:<20} {running:<8} "
+            f"{release['commit'][:12]:<12}  {_when(release['activated'])}"
+        )
+        lines.append(line.rstrip())
+        if release["reason"]:
+            lines.append(f"      {release['reason']}")
+    if holder := holder_of(settings.lock):
+        lines.append(f"Under way: {holder.verb} {holder.version} by {holder.who}, at {holder.step}")
+    return "\n".join(lines)
+
+
+def history_text(settings: Settings, *, as_json: bool) -> str:
+    """Return the history, oldest first."""
+    entries = history.read(settings)
+    if as_json:
+        return json.dumps([dataclasses.asdict(entry) for entry in entries], indent=1)
+    return "\n".join(str(entry) for entry in entries) or "Nothing was released here yet."
+
+
+def _when(seconds: float) -> str:
+    if not seconds:
+        return ""
+    return f"{datetime.fromtimestamp(seconds, tz=timezone.utc):%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,50 @@
+"""The order of an operation, written down in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from slipway_release import finish, gate, install, switch, verify
+from slipway_release.work import Work
+
+_BOTH = frozenset({"release", "rollback"})
+_RELEASE = frozenset({"release"})
+
+
+class Step(NamedTuple):
+    """One step of an operation.
+
+    Attributes:
+        name: What people read.
+        run: Does it, and returns a few words about it.
+        verbs: The operations that it belongs to.
+        changes: Whether it may change anything; from the first such step on a failure is put back.
+        final: Whether the release is proved by then, so that a failure returns nothing.
+    """
+
+    name: str
+    run: Callable[[Work], str]
+    verbs: frozenset[str] = _BOTH
+    changes: bool = True
+    final: bool = False
+
+
+STEPS: tuple[Step, ...] = (
+    Step("verify", verify.verify, changes=False),
+    Step("room", install.require_room, _RELEASE, changes=False),
+    Step("unpack", install.unpack, _RELEASE),
+    Step("environment", install.make_environment, _RELEASE),
+    Step("preflight", gate.preflight),
+    Step("restore point", gate.restore_point, _RELEASE),
+    Step("migrate", gate.migrate, _RELEASE),
+    Step("start", gate.start),
+    Step("ready", gate.ready),
+    Step("warm up", gate.warm_up),
+    Step("switch", switch.switch),
+    Step("smoke", gate.smoke),
+    Step("watch", gate.watch),
+    Step("drain", finish.drain, final=True),
+    Step("record", finish.record, final=True),
+    Step("prune", finish.prune, final=True),
+)

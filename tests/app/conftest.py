@@ -1,0 +1,180 @@
+"""The service on real servers."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+import redis
+from asgi_lifespan import LifespanManager
+from fastapi import FastAPI
+
+from app.main import create_app
+from app.settings import Settings
+from tests.services import (
+    OWNER,
+    PostgreSQL,
+    RedisServer,
+    alembic,
+    running_postgresql,
+    running_redis,
+)
+
+PASSWORD = "Correct-horse-7"
+SECRET = "a-secret-for-tests-that-is-long-enough-for-each-of-the-hmac-algorithms"
+
+StartApp = Callable[..., Awaitable[httpx.AsyncClient]]
+Login = Callable[..., Awaitable[dict[str, str]]]
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """One cluster for all tests."""
+    with running_postgresql() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One server for all tests."""
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def database_url(postgresql: PostgreSQL) -> str:
+    """A database at the newest revision, made by the role that owns the schema."""
+    name = postgresql.create_database("harbour")
+    result = alembic(postgresql.url(name, OWNER), "upgrade", "head")
+    assert result.returncode == 0, result.stderr
+    return postgresql.url(name)
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the settings of whoever runs the tests out of them."""
+    for name in list(os.environ):
+        if name.startswith(("APP_", "RATELIMIT_")) or name in {
+            "CREDENTIALS_DIRECTORY",
+            "JOURNAL_STREAM",
+        }:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+async def empty(
+    postgresql: PostgreSQL, database_url: str, redis_server: RedisServer
+) -> AsyncIterator[None]:
+    """Begin with empty tables and an empty cache."""
+    connection = await asyncpg.connect(
+        host=str(postgresql.folder), user=OWNER, database="harbour"
+    )
+    await connection.execute("TRUNCATE users RESTART IDENTITY CASCADE")
+    await connection.close()
+    with redis.Redis(unix_socket_path=str(redis_server.socket)) as client:
+        await asyncio.to_thread(client.flushall)
+    yield
+
+
+@pytest.fixture
+def settings_with(database_url: str, redis_server: RedisServer) -> Callable[..., Settings]:
+    """Make production settings for the real servers."""
+
+    def make(**changes: Any) -> Settings:
+        values: dict[str, Any] = {
+            "database_url": database_url,
+            "cache_url": redis_server.url,
+            "token_secret": SECRET,
+            "allowed_hosts": ["testserver"],
+            "limit_login": "1000/minute",
+            "limit_register": "1000/minute",
+            "limit_search": "1000/minute",
+            "limit_default": "",
+            "release": "v9.8.7",
+            "database_read_pool_size": 4,
+            "database_write_pool_size": 4,
+        }
+        return Settings(**{**values, **changes})
+
+    return make
+
+
+@asynccontextmanager
+async def client_of(application: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """Run an application's lifespan and talk to it."""
+    async with LifespanManager(application):
+        transport = httpx.ASGITransport(application, client=("192.0.2.7", 4711))
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://testserver"
+        ) as client:
+            client.application = application  # type: ignore[attr-defined]
+            yield client
+
+
+@pytest.fixture
+async def start_app(
+    empty: None, settings_with: Callable[..., Settings]
+) -> AsyncIterator[StartApp]:
+    """Start an instance of the service with settings that differ from the usual ones."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**changes: Any) -> httpx.AsyncClient:
+            application = create_app(settings_with(**changes))
+            return await stack.enter_async_context(client_of(application))
+
+        yield start
+
+
+@pytest.fixture
+async def client(start_app: StartApp) -> httpx.AsyncClient:
+    """One instance of the service."""
+    return await start_app()
+
+
+@pytest.fixture
+def sql(postgresql: PostgreSQL) -> Callable[[str], str]:
+    """Run a statement on the service's database as its superuser."""
+    return lambda statement: postgresql.execute(statement, "harbour")
+
+
+async def register(client: httpx.AsyncClient, username: str) -> httpx.Response:
+    """Make an account."""
+    return await client.post(
+        "/api/v1/users/register",
+        json={
+            "username": username,
+            "email": f"{username}@example.com",
+            "password": PASSWORD,
+            "full_name": "Somebody",
+        },
+    )
+
+
+async def log_in(
+    client: httpx.AsyncClient, username: str, password: str = PASSWORD, scope: str = ""
+) -> httpx.Response:
+    """Ask for a token."""
+    form = {"username": username, "password": password, "scope": scope}
+    return await client.post("/api/v1/auth/token", data=form)
+
+
+@pytest.fixture
+def login(client: httpx.AsyncClient, sql: Callable[[str], str]) -> Login:
+    """Make an account with a role, and return the header that proves it."""
+
+    async def go(username: str, role: str = "user", scope: str = "") -> dict[str, str]:
+        created = await register(client, username)
+        assert created.status_code == 201, created.text
+        if role != "user":
+            await asyncio.to_thread(
+                sql, f"UPDATE users SET role = '{role}' WHERE username = '{username}'"
+            )
+        answer = await log_in(client, username, scope=scope)
+        assert answer.status_code == 200, answer.text
+        return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+    return go

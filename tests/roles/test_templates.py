@@ -1,0 +1,148 @@
+"""Rendered files are accepted by the programs that read them, on every distribution."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.roles.rendering import DISTRIBUTIONS
+
+everywhere = pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    program = shutil.which(command[0], path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+    assert program, f"{command[0]} is missing: `make setup` installs what the tests need"
+    return subprocess.run(
+        [program, *command[1:]],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def nginx_version() -> tuple[int, ...]:
+    found = re.search(r"nginx/([0-9.]+)", run("nginx", "-v").stderr)
+    assert found
+    return tuple(int(part) for part in found[1].split("."))
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    subject = ("-subj", "/CN=test", "-days", "1", "-nodes", "-newkey", "rsa:2048")
+    files = ("-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "chain.pem"))
+    assert run("openssl", "req", "-x509", *subject, *files).returncode == 0
+    return tmp_path
+
+
+@everywhere
+def test_nginx_accepts_its_configuration(
+    rendered: dict[str, Path], distribution: str, certificate: Path
+) -> None:
+    folder = rendered[distribution]
+    main = (folder / "nginx.conf").read_text()
+    site = (folder / "site.conf").read_text()
+    modern = distribution in {"debian-13", "ubuntu-26.04"}
+    assert ("http2 on;" in site) is modern
+    assert ("ssl http2" in site) is not modern
+    assert ("X25519MLKEM768" in main) is modern
+    assert ("ssl_reject_handshake" in main) is (distribution != "ubuntu-22.04")
+    if modern and nginx_version() < (1, 25, 1):
+        # What this machine's Nginx cannot know yet is written as it knows it; the rest is checked.
+        main = main.replace("http2 on;", "").replace("X25519MLKEM768:", "")
+        site = site.replace("http2 on;", "")
+    live = "/etc/slipway/tls/quay"
+    for text, name in ((main, "nginx.conf"), (site, "site.conf")):
+        changed = (
+            text.replace(f"{live}/fullchain.pem", str(certificate / "chain.pem"))
+            .replace(f"{live}/privkey.pem", str(certificate / "key.pem"))
+            .replace("/etc/nginx/slipway.d/*.conf", str(certificate / "site.conf"))
+            .replace("include /etc/nginx/modules-enabled/*.conf;", "")
+            .replace("/run/nginx.pid", str(certificate / "pid"))
+            .replace("syslog:server=unix:/dev/log,nohostname,tag=nginx_error", "stderr")
+        )
+        (certificate / name).write_text(changed)
+    result = run("nginx", "-t", "-q", "-c", str(certificate / "nginx.conf"))
+    assert result.returncode == 0, result.stderr
+
+
+@everywhere
+def test_nftables_accepts_the_rules(rendered: dict[str, Path], distribution: str) -> None:
+    path = rendered[distribution] / "nftables.conf"
+    result = run("unshare", "--net", "nft", "--check", "--file", str(path))
+    assert result.returncode == 0, result.stderr
+    text = path.read_text()
+    assert "policy drop" in text
+    assert "ip saddr { 192.0.2.0/24 } tcp dport 22 accept" in text
+    assert "ip6 saddr { 2001:db8::/32 } tcp dport 22 accept" in text
+    assert "ip saddr { 192.0.2.7 } tcp dport 9100 accept" in text
+    assert "tcp dport { 80, 443 } accept" in text
+
+
+@everywhere
+def test_systemd_accepts_the_units(
+    rendered: dict[str, Path], distribution: str, tmp_path: Path
+) -> None:
+    folder = rendered[distribution]
+    for path in folder.glob("quay*.*"):
+        text = re.sub(r"/srv/quay/releases/%i/\.venv/bin/\w+", "/bin/true", path.read_text())
+        text = text.replace("/usr/local/sbin/slipway", "/bin/true")
+        (tmp_path / path.name.replace("@.", "@v1.0.0.")).write_text(text)
+    units = sorted(str(path) for path in tmp_path.iterdir())
+    assert len(units) == 5
+    result = run("systemd-analyze", "verify", "--man=no", *units, SYSTEMD_UNIT_PATH=f"{tmp_path}:")
+    lines = [line for line in result.stderr.splitlines() if str(tmp_path) in line or "quay" in line]
+    assert lines == []
+
+
+@everywhere
+def test_the_service_cannot_reach_what_it_does_not_need(
+    rendered: dict[str, Path], distribution: str
+) -> None:
+    unit = (rendered[distribution] / "quay@.service").read_text()
+    assert "PrivateNetwork=yes" in unit
+    assert "RestrictAddressFamilies=AF_UNIX\n" in unit
+    assert 'gunicorn.conf.py "quay.main:app"' in unit
+    assert "a-secret-of-the-test" not in unit
+    assert "LoadCredential=app_token_secret:" in unit
+
+
+@everywhere
+def test_postgresql_is_the_version_of_the_distribution(
+    rendered: dict[str, Path], distribution: str
+) -> None:
+    text = (rendered[distribution] / "postgresql.conf").read_text()
+    assert "shared_buffers = '491MB'" in text
+    assert "listen_addresses = ''" in text
+    identities = (rendered[distribution] / "pg_ident.conf").read_text()
+    assert re.search(r'slipway\s+"quay-migrate"\s+"quay_owner"', identities)
+
+
+@everywhere
+def test_sources_are_those_of_the_mirror(rendered: dict[str, Path], distribution: str) -> None:
+    text = (rendered[distribution] / "mirror.sources").read_text()
+    assert f"Suites: {DISTRIBUTIONS[distribution]['release']} " in text
+    assert "http://mirror.example/archive" in text
+    keyring = "debian" if distribution.startswith("debian") else "ubuntu"
+    assert f"/usr/share/keyrings/{keyring}-archive-keyring.gpg" in text
+
+
+@everywhere
+def test_ssh_settings_fit_the_version_of_the_server(
+    rendered: dict[str, Path], distribution: str
+) -> None:
+    text = (rendered[distribution] / "sshd.conf").read_text()
+    assert "PasswordAuthentication no" in text
+    assert "PermitRootLogin no" in text
+    assert re.search(r"AllowGroups .*\bubuntu\b", text)
+    assert ("PerSourcePenalties" in text) is (distribution in {"debian-13", "ubuntu-26.04"})
+    assert ("sntrup761" in text) is (distribution != "ubuntu-22.04")
+
+
+def test_gunicorn_reads_its_settings(rendered: dict[str, Path]) -> None:
+    path = rendered["debian-12"] / "gunicorn.conf.py"
+    compile(path.read_text(), str(path), "exec")
