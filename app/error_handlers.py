@@ -59,9 +59,8 @@ def error_response(  # noqa: PLR0913 - the members of one shape
         detail: FastAPI's usual member; by default the message.
         headers: more headers of the answer.
     """
-    phrase = HTTPStatus(status).phrase
-    code = code or CODES.get(status) or phrase.lower().replace(" ", "_").replace("-", "_")
-    message = message or MESSAGES.get(status, f"{phrase}.")
+    code = code or CODES.get(status, HTTPStatus(status).name.lower())
+    message = message or MESSAGES.get(status, f"{HTTPStatus(status).phrase}.")
     request_id = scope.get("state", {}).get("request_id")
     content = {
         "error": {"code": code, "message": message, "request_id": request_id},

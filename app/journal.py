@@ -75,8 +75,8 @@ class JournalSocket:
     def send(self, record: bytes) -> None:
         """Send one record; a failure is counted, never raised, because a log must not fail."""
         now = time.monotonic()
-        self._socket.settimeout(_SEND_TIMEOUT if now >= self._not_before else 0)
         try:
+            self._socket.settimeout(_SEND_TIMEOUT if now >= self._not_before else 0)
             self._send(record)
         except (TimeoutError, BlockingIOError):
             self._not_before = now + _PAUSE_AFTER_TIMEOUT

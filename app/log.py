@@ -7,7 +7,7 @@ are led into it, so every line has the same shape and goes the same way.
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import IO, Any
+from typing import Any
 
 import orjson
 import structlog
@@ -52,17 +52,17 @@ class JournalRenderer:
 class Sink:
     """What structlog takes for a logger: every level writes the rendered record to one place."""
 
-    def __init__(self, target: JournalSocket | IO[str]) -> None:
-        self._target = target
+    def __init__(self, journal: JournalSocket | None) -> None:
+        self._journal = journal
 
     def msg(self, record: bytes | str) -> None:
-        """Write one rendered record."""
-        if isinstance(self._target, JournalSocket):
-            self._target.send(record if isinstance(record, bytes) else record.encode())
-        else:
-            text = record.decode() if isinstance(record, bytes) else record
-            self._target.write(text + "\n")
-            self._target.flush()
+        """Write one rendered record to the journal, or else as a line to standard error."""
+        if self._journal is not None:
+            self._journal.send(record if isinstance(record, bytes) else record.encode())
+            return
+        text = record.decode() if isinstance(record, bytes) else record
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
     debug = info = warning = error = critical = exception = fatal = log = msg
 
@@ -103,19 +103,16 @@ def configure(settings: Settings, journal: JournalSocket | None = None) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
     ]
-    target: JournalSocket | IO[str]
     if output == "journal":
-        target = journal or JournalSocket()
+        journal = journal or JournalSocket()
         processors += [structlog.processors.format_exc_info, JournalRenderer(settings)]
     elif output == "json":
-        target = sys.stderr
         stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
         processors += [stamp, structlog.processors.format_exc_info, _render_json]
     else:
-        target = sys.stderr
         stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
         processors += [stamp, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-    sink = Sink(target)
+    sink = Sink(journal if output == "journal" else None)
     level = logging.getLevelNamesMapping()[settings.log_level]
     structlog.configure(
         processors=processors,

@@ -14,6 +14,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 import redis
 from limits.errors import StorageError
+from limits.storage import RedisStorage
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from slowapi import Limiter
@@ -94,6 +95,11 @@ class _Limiter(Limiter):
         """Count in memory until slowapi's next look at the store."""
         self._storage_dead = True
 
+    def disconnect(self) -> None:
+        """Close the connections to the store."""
+        if isinstance(self._storage, RedisStorage):
+            self._storage.storage.close()
+
     def check(self, request: Request, endpoint: Callable[..., Any]) -> None:
         """Count a request.
 
@@ -153,8 +159,9 @@ class RateLimits:
             self._note_store(was_down=was_down)
 
     def close(self) -> None:
-        """End the threads."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """End the threads, none of which waits for long, and the connections to the store."""
+        self._pool.shutdown(cancel_futures=True)
+        self._limiter.disconnect()
 
     async def _ask(self, request: Request, endpoint: Callable[..., Any]) -> None:
         loop = asyncio.get_running_loop()

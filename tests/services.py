@@ -55,7 +55,7 @@ class PostgreSQL:
 
     def execute(self, sql: str, database: str = "postgres", role: str = "postgres") -> str:
         """Run statements with psql, and return what it prints."""
-        command = [self.programs / "psql", "-h", self.folder, "-U", role, "-d", database]
+        command = [str(self.programs / "psql"), "-h", str(self.folder), "-U", role, "-d", database]
         options = ["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", sql]
         result = subprocess.run(
             [*command, *options], check=True, capture_output=True, text=True, timeout=30
@@ -87,9 +87,9 @@ def running_postgresql() -> Iterator[PostgreSQL]:
         account = pwd.getpwnam(user)
         os.chown(folder, account.pw_uid, account.pw_gid)
     data = folder / "data"
+    choices = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale", "C.UTF-8", "--no-sync"]
     subprocess.run(
-        [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8"]
-        + ["--locale", "C.UTF-8", "--no-sync"],
+        [programs / "initdb", "-D", data, *choices],
         check=True,
         capture_output=True,
         user=user,

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import asyncpg
+import asyncpg  # type: ignore[import-untyped]
 import httpx
 import pytest
 import redis
@@ -29,6 +29,7 @@ SECRET = "a-secret-for-tests-that-is-long-enough-for-each-of-the-hmac-algorithms
 
 StartApp = Callable[..., Awaitable[httpx.AsyncClient]]
 Login = Callable[..., Awaitable[dict[str, str]]]
+RunSql = Callable[[str], str]
 
 
 @pytest.fixture(scope="session")
@@ -66,18 +67,13 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def empty(
-    postgresql: PostgreSQL, database_url: str, redis_server: RedisServer
-) -> AsyncIterator[None]:
+async def empty(postgresql: PostgreSQL, database_url: str, redis_server: RedisServer) -> None:
     """Begin with empty tables and an empty cache."""
-    connection = await asyncpg.connect(
-        host=str(postgresql.folder), user=OWNER, database="harbour"
-    )
+    connection = await asyncpg.connect(host=str(postgresql.folder), user=OWNER, database="harbour")
     await connection.execute("TRUNCATE users RESTART IDENTITY CASCADE")
     await connection.close()
     with redis.Redis(unix_socket_path=str(redis_server.socket)) as client:
         await asyncio.to_thread(client.flushall)
-    yield
 
 
 @pytest.fixture
@@ -108,17 +104,13 @@ async def client_of(application: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
     """Run an application's lifespan and talk to it."""
     async with LifespanManager(application):
         transport = httpx.ASGITransport(application, client=("192.0.2.7", 4711))
-        async with httpx.AsyncClient(
-            transport=transport, base_url="http://testserver"
-        ) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
             client.application = application  # type: ignore[attr-defined]
             yield client
 
 
 @pytest.fixture
-async def start_app(
-    empty: None, settings_with: Callable[..., Settings]
-) -> AsyncIterator[StartApp]:
+async def start_app(empty: None, settings_with: Callable[..., Settings]) -> AsyncIterator[StartApp]:
     """Start an instance of the service with settings that differ from the usual ones."""
     async with AsyncExitStack() as stack:
 

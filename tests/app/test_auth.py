@@ -11,15 +11,13 @@ import pytest
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 
-from tests.app.conftest import PASSWORD, SECRET, log_in, register
+from tests.app.conftest import PASSWORD, SECRET, Login, RunSql, log_in, register
 
 USER_SCOPES = "profile:read profile:write items:read items:write"
 
 
 def decoded(token: str) -> dict[str, Any]:
-    return jwt.decode(
-        token, SECRET, algorithms=["HS256"], audience="harbour-api", issuer="harbour"
-    )
+    return jwt.decode(token, SECRET, algorithms=["HS256"], audience="harbour-api", issuer="harbour")
 
 
 async def test_a_token_says_what_it_should(client: httpx.AsyncClient) -> None:
@@ -61,7 +59,7 @@ async def test_granted_scopes_are_those_requested_and_allowed(
     assert decoded(answer.json()["access_token"])["scopes"] == granted.split()
 
 
-async def test_an_admin_is_allowed_more(client: httpx.AsyncClient, login) -> None:
+async def test_an_admin_is_allowed_more(client: httpx.AsyncClient, login: Login) -> None:
     await login("root", role="admin")
     scopes = (await log_in(client, "root")).json()["scope"].split()
     assert {"admin", "users:write", "items:delete"} <= set(scopes)
@@ -121,7 +119,7 @@ async def test_a_burst_of_logins_does_not_stall_other_requests(client: httpx.Asy
 
 
 async def test_a_hash_with_old_parameters_is_replaced_at_login(
-    client: httpx.AsyncClient, sql
+    client: httpx.AsyncClient, sql: RunSql
 ) -> None:
     await register(client, "ann")
     old = PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8192, parallelism=1),))
@@ -149,7 +147,7 @@ def forged(**changes: Any) -> str:
         "type": "access",
         "scopes": USER_SCOPES.split(),
     }
-    key: str | None = changes.pop("key", SECRET)
+    key: Any = changes.pop("key", SECRET)
     algorithm = changes.pop("algorithm", "HS256")
     claims.update(changes)
     kept = {name: value for name, value in claims.items() if value is not None}

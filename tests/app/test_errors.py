@@ -8,9 +8,9 @@ import pytest
 from fastapi import FastAPI, HTTPException
 from starlette.responses import StreamingResponse
 
-from app.errors import ServiceError
 from app.error_handlers import STATUS_OF_ERROR
-from tests.app.conftest import log_in
+from app.errors import ServiceError
+from tests.app.conftest import RunSql, StartApp, log_in
 
 REQUEST_ID = "request-0123456789"
 
@@ -67,7 +67,7 @@ async def test_refusals(
     [
         (b"{", 422, "validation_error"),
         (b"[]", 422, "validation_error"),
-        (b"\xff\xfe", 400, "bad_request"),
+        (b"\xff\xfe", 422, "validation_error"),
         (b'{"username": NaN}', 422, "validation_error"),
     ],
 )
@@ -81,7 +81,7 @@ async def test_a_body_that_is_no_json_object(
 
 
 @pytest.mark.parametrize("announced", [True, False])
-async def test_a_body_that_is_too_large(start_app, announced: bool) -> None:
+async def test_a_body_that_is_too_large(start_app: StartApp, announced: bool) -> None:
     client = await start_app(max_body_size=1000)
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -150,27 +150,27 @@ async def test_an_exception_of_the_framework_keeps_its_words(client: httpx.Async
         raise HTTPException(418, "Short and stout", {"X-Handle": "yes"})
 
     answer = await client.get("/teapot")
-    check_shape(answer, 418, "i'm_a_teapot".replace("'", ""))
+    check_shape(answer, 418, "im_a_teapot")
     assert answer.json()["detail"] == "Short and stout"
     assert answer.headers["x-handle"] == "yes"
 
 
-async def test_a_database_that_is_not_there_is_a_503(start_app) -> None:
+async def test_a_database_that_is_not_there_is_a_503(start_app: StartApp) -> None:
     client = await start_app(database_url="postgresql+asyncpg://x@/x?host=/nonexistent")
     for answer in (await client.get("/api/v1/items"), await log_in(client, "ann")):
         check_shape(answer, 503, "unavailable")
         assert answer.headers["retry-after"] == "2"
 
 
-async def test_a_pool_without_a_free_connection_is_a_503(start_app) -> None:
+async def test_a_pool_without_a_free_connection_is_a_503(start_app: StartApp) -> None:
     client = await start_app(database_read_pool_size=1, database_pool_timeout=0.05)
-    database = client.application.state.resources.database
+    database = client.application.state.resources.database  # type: ignore[attr-defined]
     async with database.reading():
         check_shape(await client.get("/api/v1/items"), 503, "unavailable")
     assert (await client.get("/api/v1/items")).status_code == 200
 
 
-async def test_a_lost_connection_is_a_503_once(client: httpx.AsyncClient, sql) -> None:
+async def test_a_lost_connection_is_a_503_once(client: httpx.AsyncClient, sql: RunSql) -> None:
     assert (await client.get("/api/v1/items")).status_code == 200
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'harbour'")
     check_shape(await client.get("/api/v1/items"), 503, "unavailable")

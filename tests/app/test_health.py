@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
 
 from app.main import VERSION
-from tests.services import ROOT, RedisServer
+from tests.app.conftest import RunSql, StartApp
+from tests.services import ROOT, PostgreSQL, RedisServer
 
 READY = {"database": "ok", "cache": "ok", "migrations": "ok"}
 
@@ -19,7 +21,7 @@ async def test_health_names_the_release(client: httpx.AsyncClient) -> None:
     assert answer.json() == {"status": "healthy", "version": VERSION, "release": "v9.8.7"}
 
 
-async def test_health_touches_nothing(start_app) -> None:
+async def test_health_touches_nothing(start_app: StartApp) -> None:
     client = await start_app(
         database_url="postgresql+asyncpg://x@/x?host=/nonexistent", cache_url="unix:///nonexistent"
     )
@@ -32,7 +34,7 @@ async def test_ready_when_everything_is_there(client: httpx.AsyncClient) -> None
     assert answer.json() == {"status": "ready", "release": "v9.8.7", "checks": READY}
 
 
-async def test_ready_without_a_cache_in_the_settings(start_app) -> None:
+async def test_ready_without_a_cache_in_the_settings(start_app: StartApp) -> None:
     client = await start_app(cache_url=None)
     answer = await client.get("/health/ready")
     assert answer.status_code == 200
@@ -50,7 +52,7 @@ async def test_degraded_while_the_cache_hangs(
     assert answer.json()["checks"] == {**READY, "cache": "unreachable"}
 
 
-async def test_unavailable_without_the_database(start_app) -> None:
+async def test_unavailable_without_the_database(start_app: StartApp) -> None:
     client = await start_app(database_url="postgresql+asyncpg://x@/x?host=/nonexistent")
     answer = await client.get("/health/ready")
     assert answer.status_code == 503
@@ -58,7 +60,9 @@ async def test_unavailable_without_the_database(start_app) -> None:
     assert answer.json()["checks"]["database"] == "unreachable"
 
 
-async def test_unavailable_before_the_first_migration(start_app, postgresql) -> None:
+async def test_unavailable_before_the_first_migration(
+    start_app: StartApp, postgresql: PostgreSQL
+) -> None:
     name = postgresql.create_database("unmigrated")
     client = await start_app(database_url=postgresql.url(name))
     answer = await client.get("/health/ready")
@@ -71,7 +75,7 @@ async def test_unavailable_before_the_first_migration(start_app, postgresql) -> 
     [("0001", 503, "behind: 0001, this release needs "), ("9999", 200, "ok")],
 )
 async def test_a_database_behind_is_not_ready_one_ahead_is(
-    client: httpx.AsyncClient, sql, revision: str, status: int, check: str
+    client: httpx.AsyncClient, sql: RunSql, revision: str, status: int, check: str
 ) -> None:
     head = sql("SELECT version_num FROM alembic_version")
     sql(f"UPDATE alembic_version SET version_num = '{revision}'")
@@ -94,7 +98,7 @@ async def test_metrics_are_in_prometheus_text_format(client: httpx.AsyncClient) 
     )
 
 
-def test_metrics_add_up_the_workers(tmp_path) -> None:
+def test_metrics_add_up_the_workers(tmp_path: Path) -> None:
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     count = "from app import metrics; metrics.observe_request('GET', '/x', 200, 0.1)"
     for _ in range(2):

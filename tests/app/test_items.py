@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.app.conftest import Login
+from tests.app.conftest import Login, RunSql
 
 LAMP: dict[str, Any] = {
     "title": "Lamp",
@@ -115,7 +115,7 @@ async def test_search_finds_a_part_of_the_title_and_takes_no_pattern(
     assert page["total"] == len(found)
 
 
-async def test_search_uses_the_index(client: httpx.AsyncClient, login: Login, sql) -> None:
+async def test_search_uses_the_index(client: httpx.AsyncClient, login: Login, sql: RunSql) -> None:
     await login("ann")
     sql(
         "INSERT INTO items (owner_id, title, price) "
@@ -254,7 +254,7 @@ async def test_changes_at_once_follow_one_another(client: httpx.AsyncClient, log
 
 
 async def test_the_answer_comes_after_the_commit(
-    client: httpx.AsyncClient, login: Login, sql
+    client: httpx.AsyncClient, login: Login, sql: RunSql
 ) -> None:
     headers = await login("ann")
     sql(

@@ -27,9 +27,12 @@ def queries_in(path: Path) -> list[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sqlalchemy"):
             found += [name.name for name in node.names if name.name in QUERY_FUNCTIONS]
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr in {"execute", "scalar", "scalars", "exec_driver_sql"}:
-                found.append(f"{node.func.attr} in line {node.lineno}")
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in {"execute", "scalar", "scalars", "exec_driver_sql"}
+        ):
+            found.append(f"{node.func.attr} in line {node.lineno}")
     return found
 
 

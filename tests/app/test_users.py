@@ -6,7 +6,7 @@ import json
 import httpx
 import pytest
 
-from tests.app.conftest import PASSWORD, Login, log_in, register
+from tests.app.conftest import PASSWORD, Login, RunSql, StartApp, log_in, register
 
 
 async def test_registering_gives_an_account_without_its_password(client: httpx.AsyncClient) -> None:
@@ -26,7 +26,7 @@ async def test_registering_gives_an_account_without_its_password(client: httpx.A
 
 
 async def test_a_password_is_stored_as_argon2id_with_owasp_parameters(
-    client: httpx.AsyncClient, sql
+    client: httpx.AsyncClient, sql: RunSql
 ) -> None:
     await register(client, "ann")
     assert sql("SELECT password_hash FROM users").startswith("$argon2id$v=19$m=19456,t=2,p=1$")
@@ -52,7 +52,7 @@ async def test_a_taken_name_or_address_is_refused(
 
 
 async def test_only_one_of_many_that_register_the_same_name_at_once_gets_it(
-    client: httpx.AsyncClient, sql
+    client: httpx.AsyncClient, sql: RunSql
 ) -> None:
     answers = await asyncio.gather(*(register(client, "ann") for _ in range(4)))
     assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
@@ -85,7 +85,7 @@ async def test_a_weak_password_is_refused_with_the_reason(
     assert password not in answer.text
 
 
-async def test_the_classes_of_characters_can_be_turned_off(start_app) -> None:
+async def test_the_classes_of_characters_can_be_turned_off(start_app: StartApp) -> None:
     client = await start_app(password_require_classes=False)
     account = {"username": "ann", "email": "a@example.com", "password": "correct horse battery"}
     answer = await client.post("/api/v1/users/register", json=account)
@@ -140,7 +140,7 @@ async def test_a_token_without_the_scope_does_not_read_the_profile(
 
 
 async def test_a_deactivated_account_is_locked_out_at_once(
-    client: httpx.AsyncClient, login: Login, sql
+    client: httpx.AsyncClient, login: Login, sql: RunSql
 ) -> None:
     headers = await login("ann")
     sql("UPDATE users SET is_active = false")
@@ -149,7 +149,7 @@ async def test_a_deactivated_account_is_locked_out_at_once(
 
 
 async def test_a_deleted_account_is_locked_out_at_once(
-    client: httpx.AsyncClient, login: Login, sql
+    client: httpx.AsyncClient, login: Login, sql: RunSql
 ) -> None:
     headers = await login("ann")
     sql("DELETE FROM users")

@@ -4,9 +4,9 @@
 """
 
 import asyncio
-import json
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -20,6 +20,9 @@ from tests.hosts.repository import ROOT, Repository
 FIRST = "v0.1.0"
 
 collect_ignore = [] if os.environ.get("SLIPWAY_LAB_STATE") else ["verify"]
+
+
+PASSWORD = "Capstan-and-4-anchors"
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +54,25 @@ def machine(operator: Operator, repository: Repository) -> Machine:
         result = asyncio.run(operator.release(FIRST))
         assert result.returncode == 0, result.text
     return found
+
+
+@pytest.fixture
+def client(machine: Machine) -> Iterator[httpx.Client]:
+    """A client outside the host, which trusts the lab's authority alone."""
+    with httpx.Client(base_url=f"https://{machine.site}", verify=machine.context) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def token(machine: Machine) -> str:
+    """An access token of a user who has just registered."""
+    name = f"sailor{secrets.token_hex(4)}"
+    with httpx.Client(base_url=f"https://{machine.site}", verify=machine.context) as client:
+        made = client.post(
+            "/api/v1/users/register",
+            json={"username": name, "email": f"{name}@slipway.test", "password": PASSWORD},
+        )
+        assert made.status_code == 201, made.text
+        answer = client.post("/api/v1/auth/token", data={"username": name, "password": PASSWORD})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["access_token"])

@@ -60,7 +60,7 @@ def test_nginx_accepts_its_configuration(
         changed = (
             text.replace(f"{live}/fullchain.pem", str(certificate / "chain.pem"))
             .replace(f"{live}/privkey.pem", str(certificate / "key.pem"))
-            .replace("/etc/nginx/slipway.d/*.conf", str(certificate / "site.conf"))
+            .replace("/etc/nginx/conf.d/*.conf", str(certificate / "site.conf"))
             .replace("include /etc/nginx/modules-enabled/*.conf;", "")
             .replace("/run/nginx.pid", str(certificate / "pid"))
             .replace("syslog:server=unix:/dev/log,nohostname,tag=nginx_error", "stderr")

@@ -112,9 +112,10 @@ def announce(workers: int) -> None:
     if len(list(Path(folder).glob("ready.*"))) >= workers:
         if address.startswith("@"):
             address = "\0" + address[1:]
-        with contextlib.suppress(OSError), socket.socket(
-            socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
-        ) as sender:
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender,
+        ):
             sender.sendto(b"READY=1\nSTATUS=Serving\n", address)
 
 

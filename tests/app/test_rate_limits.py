@@ -1,0 +1,203 @@
+"""Rate limits: shared, bounded in time, and off the event loop."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.requests import Request
+
+from app import metrics
+from app.rate_limits import caller
+from tests.app.conftest import Login, StartApp, log_in, register
+from tests.services import RedisServer, running_redis
+
+
+def check_refusal(answer: httpx.Response, limit: int, window: int) -> None:
+    assert answer.status_code == 429, answer.text
+    assert answer.json()["error"]["code"] == "rate_limited"
+    assert answer.headers["x-ratelimit-limit"] == str(limit)
+    assert answer.headers["x-ratelimit-remaining"] == "0"
+    assert 1 <= int(answer.headers["retry-after"]) <= window + 1
+    assert answer.headers["x-ratelimit-reset"] == answer.headers["retry-after"]
+    assert answer.headers["x-request-id"] == answer.json()["error"]["request_id"]
+
+
+async def test_two_instances_share_the_limit_of_logging_in(start_app: StartApp) -> None:
+    one, other = [await start_app(limit_login="4/minute") for _ in range(2)]
+    for client in (one, other, one, other):
+        assert (await log_in(client, "ann")).status_code == 401
+    check_refusal(await log_in(one, "ann"), 4, 60)
+    check_refusal(await log_in(other, "ann"), 4, 60)
+
+
+async def test_the_usual_limits_are_those_of_the_rules(start_app: StartApp) -> None:
+    client = await start_app(
+        limit_login="5/minute", limit_register="3/hour", limit_search="30/minute"
+    )
+    for number in range(3):
+        assert (await register(client, f"user{number}")).status_code == 201
+    check_refusal(await register(client, "user4"), 3, 3600)
+    for _ in range(30):
+        assert (await client.get("/api/v1/items?search=x")).status_code == 200
+    check_refusal(await client.get("/api/v1/items?search=x"), 30, 60)
+    # A list that searches nothing is another matter.
+    assert (await client.get("/api/v1/items")).status_code == 200
+
+
+async def test_a_request_that_is_refused_for_its_fields_counts_too(start_app: StartApp) -> None:
+    client = await start_app(limit_login="2/minute")
+    for _ in range(2):
+        assert (await client.post("/api/v1/auth/token")).status_code == 422
+    check_refusal(await client.post("/api/v1/auth/token"), 2, 60)
+
+
+async def test_the_default_limits_every_endpoint_by_itself(start_app: StartApp) -> None:
+    client = await start_app(limit_default="2/minute")
+    for path in ("/api/v1/items", "/api/v1/items/1"):
+        for _ in range(2):
+            assert (await client.get(path)).status_code in {200, 404}
+        check_refusal(await client.get(path), 2, 60)
+    # By the endpoint, not by the address: another item is the same endpoint.
+    check_refusal(await client.get("/api/v1/items/2"), 2, 60)
+
+
+async def test_health_and_metrics_have_no_limit(start_app: StartApp) -> None:
+    client = await start_app(limit_default="1/hour")
+    for path in ("/health", "/metrics", "/health/ready"):
+        for _ in range(3):
+            assert (await client.get(path)).status_code == 200
+
+
+async def test_users_behind_one_address_do_not_share_a_limit(start_app: StartApp) -> None:
+    client = await start_app(limit_default="3/hour")
+    headers = []
+    for name in ("ann", "bob"):
+        await register(client, name)
+        token = (await log_in(client, name)).json()["access_token"]
+        headers.append({"Authorization": f"Bearer {token}"})
+    for _ in range(3):
+        assert (await client.get("/api/v1/users/me", headers=headers[0])).status_code == 200
+    check_refusal(await client.get("/api/v1/users/me", headers=headers[0]), 3, 3600)
+    assert (await client.get("/api/v1/users/me", headers=headers[1])).status_code == 200
+
+
+async def test_a_header_or_a_forged_token_gives_no_new_limit(start_app: StartApp) -> None:
+    client = await start_app(limit_login="2/minute")
+    answers = [
+        await client.post(
+            "/api/v1/auth/token",
+            data={"username": "ann", "password": "x"},
+            headers={
+                "X-Forwarded-For": f"198.51.100.{number}",
+                "X-Real-IP": f"198.51.100.{number}",
+                "Authorization": f"Bearer forged.token.{number}",
+            },
+        )
+        for number in range(4)
+    ]
+    assert [answer.status_code for answer in answers] == [401, 401, 429, 429]
+
+
+def test_a_caller_without_an_address_is_counted_as_local() -> None:
+    assert caller(Request({"type": "http", "state": {}})) == "address:local"
+
+
+async def test_a_store_that_hangs_does_not_stall_other_requests(
+    start_app: StartApp, redis_server: RedisServer
+) -> None:
+    client = await start_app(limit_search="1000/minute")
+    assert (await client.get("/api/v1/items?search=x")).status_code == 200
+    slowest = 0.0
+    with redis_server.stopped():
+        waiting = [asyncio.create_task(client.get("/api/v1/items?search=x")) for _ in range(20)]
+        while not all(task.done() for task in waiting):
+            started = time.perf_counter()
+            assert (await client.get("/health")).status_code == 200
+            slowest = max(slowest, time.perf_counter() - started)
+            await asyncio.sleep(0.005)
+        assert {task.result().status_code for task in waiting} == {200}
+    # The store was stopped for as long as the twenty waited, half a second each at most.
+    assert slowest < 0.2
+
+
+async def test_limits_are_counted_in_memory_while_the_store_is_down(
+    start_app: StartApp, redis_server: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = await start_app(limit_login="3/minute")
+    before = metrics.LIMIT_STORE_FAILURES._value.get()
+    with redis_server.stopped():
+        for _ in range(3):
+            assert (await log_in(client, "ann")).status_code == 401
+        check_refusal(await log_in(client, "ann"), 3, 60)
+    assert metrics.LIMIT_STORE_FAILURES._value.get() - before == 4
+    assert "limits.store_down" in capsys.readouterr().err
+
+
+async def test_the_store_is_used_again_when_it_is_back(
+    start_app: StartApp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with running_redis() as server:
+        client = await start_app(limit_default="100/minute", cache_url=server.url)
+        with server.stopped():
+            assert (await client.get("/api/v1/items")).status_code == 200
+        deadline = time.monotonic() + 10
+        while "limits.store_up" not in capsys.readouterr().err:
+            assert time.monotonic() < deadline
+            assert (await client.get("/api/v1/items")).status_code == 200
+            await asyncio.sleep(0.1)
+
+
+async def test_a_store_that_does_not_exist(start_app: StartApp) -> None:
+    client = await start_app(limit_login="2/minute", cache_url="unix:///nonexistent/socket")
+    for _ in range(2):
+        assert (await log_in(client, "ann")).status_code == 401
+    check_refusal(await log_in(client, "ann"), 2, 60)
+
+
+async def test_a_store_with_a_password(start_app: StartApp) -> None:
+    with running_redis("--requirepass", "open sesame") as server:
+        one, other = [
+            await start_app(
+                limit_login="2/minute", cache_url=server.url, cache_password="open sesame"
+            )
+            for _ in range(2)
+        ]
+        for client in (one, other):
+            assert (await log_in(client, "ann")).status_code == 401
+        check_refusal(await log_in(one, "ann"), 2, 60)
+        assert (await one.get("/health/ready")).json()["checks"]["cache"] == "ok"
+
+
+async def test_without_a_store_each_instance_counts_for_itself(start_app: StartApp) -> None:
+    one, other = [await start_app(limit_login="1/minute", cache_url=None) for _ in range(2)]
+    for client in (one, other):
+        assert (await log_in(client, "ann")).status_code == 401
+        check_refusal(await log_in(client, "ann"), 1, 60)
+
+
+async def test_an_empty_limit_is_none(start_app: StartApp) -> None:
+    client = await start_app(limit_login="")
+    answers = [await log_in(client, "ann") for _ in range(8)]
+    assert {answer.status_code for answer in answers} == {401}
+
+
+async def test_the_working_directory_and_the_environment_change_nothing(
+    start_app: StartApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("RATELIMIT_ENABLED=0\nAPP_RELEASE=from-dotenv\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RATELIMIT_ENABLED", "0")
+    client = await start_app(limit_login="1/minute")
+    assert (await log_in(client, "ann")).status_code == 401
+    check_refusal(await log_in(client, "ann"), 1, 60)
+    assert (await client.get("/health")).json()["release"] == "v9.8.7"
+
+
+async def test_a_refusal_is_counted(start_app: StartApp, login: Login) -> None:
+    client = await start_app(limit_login="1/minute")
+    before = metrics.LIMITED.labels("create_token")._value.get()
+    await log_in(client, "ann")
+    await log_in(client, "ann")
+    assert metrics.LIMITED.labels("create_token")._value.get() - before == 1
