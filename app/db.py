@@ -43,6 +43,10 @@ NAMING_CONVENTION = {
     "pk": "pk_%(table_name)s",
 }
 
+# A statement took too long, the server stops or starts, a lock or a deadlock was in the way: the
+# same request may succeed later (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+PASSING_STATES = frozenset({"57014", "57P01", "57P02", "57P03", "55P03", "40001", "40P01"})
+
 # SQLite counts up only columns that are declared INTEGER.
 Identifier = BigInteger().with_variant(Integer, "sqlite")
 
@@ -98,7 +102,8 @@ def _translated_failures() -> Iterator[None]:
     except PoolTimeoutError as error:
         raise UnavailableError from error
     except DBAPIError as error:
-        if error.connection_invalidated:
+        sqlstate = getattr(error.orig, "sqlstate", None)
+        if error.connection_invalidated or sqlstate in PASSING_STATES:
             raise UnavailableError from error
         raise
 

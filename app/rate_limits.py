@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_network
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import redis
@@ -47,12 +48,19 @@ def limited(
     return mark
 
 
+def client_address(request: Request) -> str:
+    """Name the address that Nginx saw; of IPv6 the network, which one client has to itself."""
+    host = request.client.host if request.client else "local"
+    if ":" in host:
+        network = ip_network((host.partition("%")[0], 64), strict=False)
+        return f"address:{network.network_address}"
+    return f"address:{host}"
+
+
 def caller(request: Request) -> str:
-    """Name who is counted: the verified user, else the address that Nginx saw."""
+    """Name who is counted: the verified user, else the address."""
     user_id: int | None = getattr(request.state, "user_id", None)
-    if user_id is not None:
-        return f"user:{user_id}"
-    return f"address:{request.client.host if request.client else 'local'}"
+    return client_address(request) if user_id is None else f"user:{user_id}"
 
 
 def _searches_nothing(request: Request) -> bool:
@@ -164,13 +172,19 @@ class RateLimits:
         self._limiter.disconnect()
 
     async def _ask(self, request: Request, endpoint: Callable[..., Any]) -> None:
+        """Let a thread count the request; what cannot be counted in time passes."""
         loop = asyncio.get_running_loop()
-        answer = loop.run_in_executor(self._pool, self._limiter.check, request, endpoint)
-        try:
-            await asyncio.wait_for(answer, self._timeout)
-        except (TimeoutError, redis.RedisError, StorageError):
-            self._limiter.fall_back()
-            self._limiter.check(request, endpoint)
+        for _ in range(2):
+            answer = loop.run_in_executor(self._pool, self._limiter.check, request, endpoint)
+            try:
+                return await asyncio.wait_for(answer, self._timeout)
+            except TimeoutError:
+                self._limiter.fall_back()
+                return None
+            except (redis.RedisError, StorageError):
+                # Of several calls that fail at once slowapi counts only the first in memory.
+                self._limiter.fall_back()
+        return None
 
     def _note_store(self, *, was_down: bool) -> None:
         is_down = self._limiter.falls_back
@@ -204,5 +218,6 @@ class RateLimits:
                     namesake
                 )
             else:
-                self._limiter.limit(value)(namesake)
+                # By the address alone: each account would bring its guesses at others with it.
+                self._limiter.limit(value, key_func=client_address)(namesake)
         return True

@@ -75,9 +75,11 @@ class DatabaseSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_database(self) -> Self:
-        if not self.database_url and self.environment == "production":
-            message = "database_url: set APP_DATABASE_URL"
-            raise ValueError(message)
+        if not self.database_url:
+            if self.environment == "production":
+                message = "database_url: set APP_DATABASE_URL"
+                raise ValueError(message)
+            DEVELOPMENT_FOLDER.mkdir(exist_ok=True)
         try:
             backend = self.sqlalchemy_url.get_backend_name()
         except ArgumentError:

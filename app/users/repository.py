@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Row, func, insert, or_, select, update
+from sqlalchemy import Row, bindparam, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
@@ -20,6 +20,8 @@ _ACCOUNT = (
     User.is_active,
     User.created_at,
 )
+# Built once: every authenticated request runs it.
+_FIND_BY_ID = select(*_ACCOUNT).where(User.id == bindparam("user_id"))
 
 
 def _account(row: Row[*tuple[Any, ...]]) -> Account:
@@ -28,7 +30,7 @@ def _account(row: Row[*tuple[Any, ...]]) -> Account:
 
 async def find_account(connection: AsyncConnection, user_id: int) -> Account | None:
     """Return an account by its id."""
-    row = (await connection.execute(select(*_ACCOUNT).where(User.id == user_id))).first()
+    row = (await connection.execute(_FIND_BY_ID, {"user_id": user_id})).first()
     return _account(row) if row else None
 
 

@@ -1,5 +1,6 @@
 """Every failure has one shape, and tells nothing of the inside."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 
@@ -174,4 +175,17 @@ async def test_a_lost_connection_is_a_503_once(client: httpx.AsyncClient, sql: R
     assert (await client.get("/api/v1/items")).status_code == 200
     sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'harbour'")
     check_shape(await client.get("/api/v1/items"), 503, "unavailable")
+    assert (await client.get("/api/v1/items")).status_code == 200
+
+
+async def test_a_statement_that_takes_too_long_is_a_503(start_app: StartApp, sql: RunSql) -> None:
+    client = await start_app(database_statement_timeout=0.1)
+    lock = "BEGIN; LOCK TABLE items IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(1)"
+    locking = asyncio.create_task(asyncio.to_thread(sql, lock))
+    for _ in range(200):
+        if sql("SELECT 1 FROM pg_locks WHERE relation = 'items'::regclass AND granted"):
+            break
+        await asyncio.sleep(0.02)
+    check_shape(await client.get("/api/v1/items"), 503, "unavailable")
+    await locking
     assert (await client.get("/api/v1/items")).status_code == 200

@@ -61,7 +61,7 @@ def test_modules_and_functions_stay_short(path: Path) -> None:
     assert len(source.splitlines()) <= 300
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert (node.end_lineno or 0) - node.lineno < 60, f"{node.name} is long"
+            assert (node.end_lineno or 0) - node.lineno < 40, f"{node.name} is long"
 
 
 def test_importing_the_service_starts_and_connects_nothing() -> None:

@@ -100,6 +100,28 @@ async def test_a_header_or_a_forged_token_gives_no_new_limit(start_app: StartApp
     assert [answer.status_code for answer in answers] == [401, 401, 429, 429]
 
 
+async def test_an_account_brings_no_more_guesses_at_others(start_app: StartApp) -> None:
+    client = await start_app(limit_login="2/minute")
+    await register(client, "ann")
+    token = (await log_in(client, "ann")).json()["access_token"]
+    assert (await log_in(client, "bob")).status_code == 401
+    client.headers["Authorization"] = f"Bearer {token}"
+    check_refusal(await log_in(client, "bob"), 2, 60)
+
+
+@pytest.mark.parametrize(
+    ("address", "named"),
+    [
+        ("192.0.2.7", "address:192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "address:2001:db8:1:2::"),
+        ("2001:db8:1:2::9", "address:2001:db8:1:2::"),
+        ("fe80::1%eth0", "address:fe80::"),
+    ],
+)
+def test_an_address_of_ipv6_counts_as_its_network(address: str, named: str) -> None:
+    assert caller(Request({"type": "http", "state": {}, "client": (address, 1)})) == named
+
+
 def test_a_caller_without_an_address_is_counted_as_local() -> None:
     assert caller(Request({"type": "http", "state": {}})) == "address:local"
 

@@ -138,6 +138,16 @@ def test_development_needs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert load_settings(Settings).token_secret == first.token_secret
 
 
+def test_development_makes_the_folder_of_its_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("APP_ENVIRONMENT", "development")
+    database = load_settings(DatabaseSettings).sqlalchemy_url.database
+    assert database is not None
+    assert Path(database).parent.is_dir()
+
+
 def test_production_never_makes_a_secret_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

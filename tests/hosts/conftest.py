@@ -70,7 +70,7 @@ def token(machine: Machine) -> str:
     with httpx.Client(base_url=f"https://{machine.site}", verify=machine.context) as client:
         made = client.post(
             "/api/v1/users/register",
-            json={"username": name, "email": f"{name}@slipway.test", "password": PASSWORD},
+            json={"username": name, "email": f"{name}@example.com", "password": PASSWORD},
         )
         assert made.status_code == 201, made.text
         answer = client.post("/api/v1/auth/token", data={"username": name, "password": PASSWORD})
