@@ -28,7 +28,9 @@ class Machine:
         """Trusts the lab's certificate authority and nothing else."""
         return ssl.create_default_context(cafile=str(self.ca))
 
-    def run(self, command: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, command: str, *, check: bool = True, seconds: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         """Runs a shell command as root on the host.
 
         Raises:
@@ -38,7 +40,7 @@ class Machine:
             [*self.ssh, "sudo -n sh -c " + shlex.quote(command)],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=seconds,
             check=False,
             stdin=subprocess.DEVNULL,
         )

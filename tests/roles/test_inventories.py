@@ -9,7 +9,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 #: Settings that are no role's: switches between hosts, and what the secrets are called in a vault.
 SHARED = (
-    *("database_on_app_host", "cache_on_app_host", "redis_socket_group"),
+    *("cache_on_app_host", "redis_socket_group"),
     *("harbour_settings", "vault_", "lab_", "ansible_"),
 )
 

@@ -1,0 +1,47 @@
+"""The playbook on a live host: it tells the truth, and what it changes costs no request."""
+
+import json
+import re
+
+from tests.hosts.load import Load, Site
+from tests.hosts.machine import Machine
+from tests.hosts.operator import Operator
+
+
+async def test_a_check_of_a_live_host_finds_nothing_to_change(
+    machine: Machine, operator: Operator
+) -> None:
+    result = await operator.play("playbook.yml", "--check", "--diff")
+    assert result.returncode == 0, result.text
+    assert re.search(rf"^{machine.name} .*changed=0 .*failed=0", result.text, re.MULTILINE)
+
+
+async def test_a_changed_setting_reaches_the_service_without_a_failed_request(
+    machine: Machine, operator: Operator, token: str
+) -> None:
+    unit = f"{machine.app}@{machine.release()}.service"
+    started = f"systemctl show --value -p ActiveEnterTimestampMonotonic {unit}"
+    before = machine.run(started).stdout
+    changed = json.dumps({"app_drain_seconds": 9})
+    async with Load(Site(machine.site, machine.address, machine.context), token) as load:
+        result = await operator.play("playbook.yml", "--tags=app", f"--extra-vars={changed}")
+    assert result.returncode == 0, result.text
+    assert machine.run(started).stdout != before
+    assert "SLIPWAY_DRAIN_SECONDS=9" in machine.run(f"systemctl show -p Environment {unit}").stdout
+    assert load.report.failures == []
+    assert load.report.requests > 1000
+    result = await operator.play("playbook.yml", "--tags=app")
+    assert result.returncode == 0, result.text
+
+
+async def test_a_secret_that_changes_is_in_no_output(machine: Machine, operator: Operator) -> None:
+    secret = "not-to-be-seen-anywhere-at-all-0123456789"
+    changed = json.dumps({"vault_token_secret": secret})
+    result = await operator.play(
+        "playbook.yml", "--tags=app", "--check", "--diff", "-vvv", f"--extra-vars={changed}"
+    )
+    assert result.returncode == 0, result.text
+    assert re.search(rf"^{machine.name} .*changed=[1-9]", result.text, re.MULTILINE)
+    # The command line itself is not output of a task.
+    tasks = result.text[result.text.index("PLAY [") :]
+    assert secret not in tasks
