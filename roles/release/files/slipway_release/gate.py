@@ -7,7 +7,7 @@ import subprocess
 import time
 
 from slipway_release import journal, probe, units
-from slipway_release.errors import FailedError, RefusedError
+from slipway_release.errors import FailedError
 from slipway_release.probe import Answer
 from slipway_release.work import Work
 
@@ -26,16 +26,10 @@ def preflight(work: Work) -> str:
 
     Raises:
         FailedError: It does not find what it needs.
-        RefusedError: The same in a rollback, where nothing was changed by then.
     """
     if not work.settings.has_preflight:
         return "none"
-    try:
-        _run_unit(work, f"{work.settings.app}-preflight@{work.version}.service", "preflight")
-    except FailedError as error:
-        if work.order.verb == "rollback":
-            raise RefusedError(str(error), error.lines) from error
-        raise
+    _run_unit(work, f"{work.settings.app}-preflight@{work.version}.service", "preflight")
     return ""
 
 

@@ -35,7 +35,9 @@ STEPS: tuple[Step, ...] = (
     Step("room", install.require_room, _RELEASE, changes=False),
     Step("unpack", install.unpack, _RELEASE),
     Step("environment", install.make_environment, _RELEASE),
-    Step("preflight", gate.preflight),
+    # Not before a rollback: the schema may well be ahead of the code that is returned to, and that
+    # code has proved itself with these settings before. Its start and its readiness are the proof.
+    Step("preflight", gate.preflight, _RELEASE),
     Step("restore point", gate.restore_point, _RELEASE),
     Step("migrate", gate.migrate, _RELEASE),
     Step("start", gate.start),
