@@ -146,3 +146,11 @@ def test_ssh_settings_fit_the_version_of_the_server(
 def test_gunicorn_reads_its_settings(rendered: dict[str, Path]) -> None:
     path = rendered["debian-12"] / "gunicorn.conf.py"
     compile(path.read_text(), str(path), "exec")
+
+
+def test_any_value_survives_the_environment_file(rendered: dict[str, Path]) -> None:
+    """Read back by the rules of systemd.exec(5), EnvironmentFile=."""
+    text = (rendered["debian-12"] / "environment").read_text()
+    line = next(line for line in text.splitlines() if line.startswith("GREETING="))
+    value = re.sub(r"\\([\"\\$`])", r"\1", line.removeprefix('GREETING="').removesuffix('"'))
+    assert value == 'a "quoted" $HOME 100% `date` \\ text'

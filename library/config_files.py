@@ -1,0 +1,193 @@
+# Ansible runs this file alone; it belongs to no package.
+# ruff: noqa: INP001
+"""Ansible module: bring several files and folders of a host into their state in one exchange."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shlex
+import stat
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: config_files
+short_description: Write several files in one exchange with the host
+description:
+  - Writes files that differ in content, owner or mode, and makes folders. M(ansible.builtin.template)
+    takes two exchanges for each file, this takes one for all files of a concern, which is what keeps
+    a run that changes nothing short.
+  - Every file that changes is written beside its place and validated before the first one is
+    replaced, so that a mistake in one leaves all as they were. Each is replaced by a rename.
+options:
+  files:
+    description: Files, with C(path), C(content), and optionally C(owner), C(group), C(mode) (0644)
+      and C(validate), a command with %s for the new file. Missing folders above them are made.
+    type: list
+    elements: dict
+    default: []
+  folders:
+    description: Folders, with C(path), and optionally C(owner), C(group) and C(mode) (0755).
+    type: list
+    elements: dict
+    default: []
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+"""
+
+RETURN = r"""
+paths:
+  description: Paths that were changed, or would be.
+  returned: always
+  type: list
+  elements: str
+"""
+
+_OPTIONS = {
+    "path": {"type": "path", "required": True},
+    "owner": {"type": "str", "default": "root"},
+    "group": {"type": "str", "default": "root"},
+}
+_FILE = {
+    **_OPTIONS,
+    "mode": {"type": "str", "default": "0644"},
+    "content": {"type": "str", "required": True},
+    "validate": {"type": "str"},
+}
+_FOLDER = {**_OPTIONS, "mode": {"type": "str", "default": "0755"}}
+
+
+class Writer:
+    """Collects what has to change, then changes it."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.paths: list[str] = []
+        self.diffs: list[dict[str, str]] = []
+        self.ready: list[tuple[Path, Path]] = []
+
+    def folder(self, wanted: dict[str, Any]) -> None:
+        """Make a folder, or give it its owner and mode."""
+        path = Path(wanted["path"])
+        if path.is_dir() and not self._differs(path, wanted):
+            return
+        self._note(path, "folder", "", "")
+        if not self.module.check_mode:
+            _make_folders(path)
+            self._own(path, wanted)
+
+    def prepare(self, wanted: dict[str, Any]) -> None:
+        """Write the new contents of a file beside it, if it has to change."""
+        path = Path(wanted["path"])
+        content = wanted["content"].encode()
+        before = _read(path)
+        if before == content and not self._differs(path, wanted):
+            return
+        self._note(path, "file", (before or b"").decode(errors="replace"), wanted["content"])
+        if self.module.check_mode:
+            return
+        _make_folders(path.parent)
+        handle, name = tempfile.mkstemp(prefix=".slipway-", dir=path.parent)
+        temporary = Path(name)
+        self.module.add_cleanup_file(name)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        self._own(temporary, wanted)
+        if wanted["validate"]:
+            self._validate(wanted, name)
+        self.ready.append((temporary, path))
+
+    def replace(self) -> None:
+        """Put every prepared file into its place."""
+        for temporary, path in self.ready:
+            temporary.replace(path)
+
+    def _validate(self, wanted: dict[str, Any], temporary: str) -> None:
+        command = shlex.split(wanted["validate"] % temporary)
+        status, output, errors = self.module.run_command(command)
+        if status:
+            self.module.fail_json(
+                msg=f"The new {wanted['path']} is refused by `{command[0]}`: "
+                f"{(errors or output).strip().replace(temporary, wanted['path'])}"
+            )
+
+    def _note(self, path: Path, kind: str, before: str, after: str) -> None:
+        self.paths.append(str(path))
+        if kind == "file" and before != after:
+            header = {"before_header": str(path), "after_header": str(path)}
+            self.diffs.append({**header, "before": before, "after": after})
+        else:
+            self.diffs.append({"prepared": f"{kind} {path}: made, or its owner or mode changed\n"})
+
+    def _identity(self, wanted: dict[str, Any]) -> tuple[int, int] | None:
+        try:
+            return pwd.getpwnam(wanted["owner"]).pw_uid, grp.getgrnam(wanted["group"]).gr_gid
+        except KeyError:
+            if self.module.check_mode:
+                # A user that another task would have made by now.
+                return None
+            self.module.fail_json(
+                msg=f"{wanted['path']}: there is no user {wanted['owner']} or no group "
+                f"{wanted['group']} on this host."
+            )
+            raise
+
+    def _differs(self, path: Path, wanted: dict[str, Any]) -> bool:
+        found = path.lstat()
+        kept = (found.st_uid, found.st_gid), stat.S_IMODE(found.st_mode)
+        return kept != (self._identity(wanted), int(wanted["mode"], 8)) or path.is_symlink()
+
+    def _own(self, path: Path, wanted: dict[str, Any]) -> None:
+        identity = self._identity(wanted)
+        if identity is not None:
+            os.chown(path, *identity)
+        path.chmod(int(wanted["mode"], 8))
+
+
+def _make_folders(path: Path) -> None:
+    if not path.is_dir():
+        _make_folders(path.parent)
+        path.mkdir()
+        # The mode of a new folder is narrowed by the umask of whoever connects.
+        path.chmod(0o755)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        {
+            "files": {"type": "list", "elements": "dict", "default": [], "options": _FILE},
+            "folders": {"type": "list", "elements": "dict", "default": [], "options": _FOLDER},
+        },
+        supports_check_mode=True,
+        # Whole files, secrets among them, have no place in the host's journal.
+        no_log=True,
+    )
+    writer = Writer(module)
+    for wanted in module.params["folders"]:
+        writer.folder(wanted)
+    for wanted in module.params["files"]:
+        writer.prepare(wanted)
+    writer.replace()
+    module.exit_json(changed=bool(writer.paths), paths=writer.paths, diff=writer.diffs)
+
+
+if __name__ == "__main__":
+    main()
