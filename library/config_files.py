@@ -19,8 +19,8 @@ DOCUMENTATION = r"""
 module: config_files
 short_description: Write several files in one exchange with the host
 description:
-  - Writes files that differ in content, owner or mode, and makes folders. M(ansible.builtin.template)
-    takes two exchanges for each file, this takes one for all files of a concern, which is what keeps
+  - Writes files that differ in content, owner or mode; makes folders. M(ansible.builtin.template)
+    takes two exchanges for a file, this takes one for all files of a concern, which is what keeps
     a run that changes nothing short.
   - Every file that changes is written beside its place and validated before the first one is
     replaced, so that a mistake in one leaves all as they were. Each is replaced by a rename.
