@@ -17,17 +17,24 @@ class Repository:
 
     @classmethod
     def clone(cls, folder: Path) -> "Repository":
-        """Clones what is committed here, and makes the key that signs its tags."""
-        folder.mkdir(parents=True, exist_ok=True)
-        path, key, signers = folder / "repository", folder / "key", folder / "allowed_signers"
+        """Clones what is committed here into `folder/repository`."""
+        path = folder / "repository"
         if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
             command = ["git", "clone", "--quiet", "--no-tags", str(ROOT), str(path)]
             subprocess.run(command, check=True)
+        return cls.adopt(folder)
+
+    @classmethod
+    def adopt(cls, folder: Path) -> "Repository":
+        """Takes `folder/repository`, commits what is in it, makes the key that signs its tags."""
+        key, signers = folder / "key", folder / "allowed_signers"
+        if not key.exists():
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)]
             subprocess.run(command, check=True)
             public = key.with_suffix(".pub").read_text().strip()
             signers.write_text(f'release@slipway.test namespaces="git" {public}\n')
-        repository = cls(path, signers)
+        repository = cls(folder / "repository", signers)
         for name, value in {
             "user.name": "Release",
             "user.email": "release@slipway.test",
@@ -35,6 +42,9 @@ class Repository:
             "user.signingkey": str(key),
         }.items():
             repository.git("config", name, value)
+        repository.git("add", "--all")
+        if repository.git("status", "--porcelain"):
+            repository.git("commit", "--quiet", "-m", "Begin")
         return repository
 
     def git(self, *arguments: str) -> str:

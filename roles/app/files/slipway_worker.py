@@ -64,7 +64,8 @@ class DrainingServer(Server):
         # after an answer that says so.
         self.server_state.default_headers.append((b"connection", b"close"))
         deadline = time.monotonic() + drain_seconds()
-        while self._http_connections() and time.monotonic() < deadline and not self.force_exit:
+        # Connections end without telling the server, so that it has to look.
+        while self._http_connections() and time.monotonic() < deadline and not self.force_exit:  # noqa: ASYNC110
             await asyncio.sleep(_GLANCE)
 
     def _http_connections(self) -> bool:

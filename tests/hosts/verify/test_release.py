@@ -108,7 +108,7 @@ async def test_a_bad_release_leaves_the_old_one_serving(
 async def test_wrong_requests_are_refused_before_anything_changes(
     machine: Machine, operator: Operator, repository: Repository
 ) -> None:
-    before = machine.run("slipway status").stdout
+    before = machine.run(f"slipway --app {machine.app} status").stdout
     unknown = await operator.release("v9.9.9")
     assert unknown.returncode
     assert "v9.9.9" in unknown.text
@@ -131,7 +131,7 @@ async def test_wrong_requests_are_refused_before_anything_changes(
     assert "stray.txt" in dirty.text or "uncommitted" in dirty.text
     for refused in (unknown, deployed, unsigned, dirty):
         assert "Traceback" not in refused.text
-    assert machine.run("slipway status").stdout == before
+    assert machine.run(f"slipway --app {machine.app} status").stdout == before
 
 
 async def test_a_rollback_under_load_fails_no_request(
@@ -145,7 +145,7 @@ async def test_a_rollback_under_load_fails_no_request(
 
 
 def test_the_history_tells_what_happened(machine: Machine) -> None:
-    history = machine.run("slipway history").stdout
+    history = machine.run(f"slipway --app {machine.app} history").stdout
     for version in (FIRST, "v0.2.0", "v0.3.0"):
         assert version in history
     assert "fail" in history
@@ -153,4 +153,4 @@ def test_the_history_tells_what_happened(machine: Machine) -> None:
 
 def test_requests_are_answered_by_what_status_says(client: httpx.Client, machine: Machine) -> None:
     assert client.get("/health").json()["release"] == machine.release()
-    assert machine.release() in machine.run("slipway status").stdout
+    assert machine.release() in machine.run(f"slipway --app {machine.app} status").stdout

@@ -52,7 +52,7 @@ def test_one_request_is_found_in_the_journal(
     assert record["EVENT"]
     assert record["_SYSTEMD_UNIT"] == f"{machine.app}@{machine.release()}.service"
     machine.wait_for(f"journalctl -q -t nginx -g {request_id} | grep -q 'users/me'")
-    both = machine.run(f"slipway request {request_id}").stdout
+    both = machine.run(f"slipway --app {machine.app} request {request_id}").stdout
     assert "nginx" in both
     assert machine.app in both
 

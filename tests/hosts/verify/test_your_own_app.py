@@ -1,0 +1,153 @@
+"""Another team's FastAPI app on the same host, with inventory variables alone."""
+
+import asyncio
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from tests.hosts.lab import lab
+from tests.hosts.machine import Machine
+from tests.hosts.operator import Operator
+from tests.hosts.repository import ROOT, Repository
+
+MAIN = '''"""A service that knows nothing of the kit."""
+
+import os
+from pathlib import Path
+
+from fastapi import FastAPI
+
+app = FastAPI()
+
+
+@app.get("/healthz")
+async def health() -> dict[str, str]:
+    return {"greeting": os.environ["GREETING"]}
+
+
+@app.get("/secret")
+async def secret() -> dict[str, int]:
+    folder = Path(os.environ["CREDENTIALS_DIRECTORY"])
+    return {"length": len((folder / "stripe_key").read_text())}
+
+
+@app.get("/write")
+async def write() -> dict[str, list[str]]:
+    refused = []
+    places = ["/srv/quay/shared/own", "/srv/quay/current/code", "/etc/quay"]
+    for path in [*places, "/srv/harbour/shared/other"]:
+        try:
+            Path(path).write_text("mine")
+        except OSError:
+            refused.append(path)
+    return {"refused": refused}
+'''
+SETTINGS = {
+    "app_name": "quay",
+    "app_asgi": "quay.main:app",
+    "app_environment": {"GREETING": 'hello "$world" 100%'},
+    "app_credentials": {"stripe_key": "sk-" + "7" * 61},
+    "release_health_path": "/healthz",
+    "release_ready_path": "/healthz",
+    "release_version_key": "",
+}
+
+
+@pytest.fixture(scope="module")
+def quay(
+    operator: Operator, machine: Machine, tmp_path_factory: pytest.TempPathFactory
+) -> Operator:
+    """An operator of the other service: its repository, its inventory."""
+    folder = tmp_path_factory.mktemp("quay")
+    repository = _repository(folder)
+    inventory = folder / "inventory"
+    (inventory / "group_vars/all").mkdir(parents=True)
+    (inventory / "group_vars/all/00-kit.yml").symlink_to(ROOT / "inventories/shared/kit.yml")
+    described = json.loads(lab("inventory"))
+    name = machine.site.replace(machine.app, "quay", 1)
+    values = {
+        **SETTINGS,
+        "tls_domains": [name],
+        "tls_email": "operations@example.com",
+        "tls_acme_directory": described["all"]["vars"]["lab_acme_directory"],
+        "base_extra_ca_certificates": described["all"]["vars"]["lab_ca_certificates"],
+        "release_smoke_url": f"https://{name}/healthz",
+    }
+    (inventory / "group_vars/all/main.yml").write_text(yaml.safe_dump(values))
+    hosts = {"all": {"hosts": described["_meta"]["hostvars"]}, "app": {"hosts": {machine.name: {}}}}
+    (inventory / "hosts.yml").write_text(yaml.safe_dump(hosts))
+    return Operator(inventory, operator.settings, repository)
+
+
+def _repository(folder: Path) -> Repository:
+    path = folder / "repository"
+    (path / "quay").mkdir(parents=True)
+    (path / "quay/__init__.py").touch()
+    (path / "quay/main.py").write_text(MAIN)
+    names = ["fastapi", "gunicorn", "httptools", "uvicorn", "uvicorn-worker", "uvloop"]
+    (path / "requirements.in").write_text("\n".join(names) + "\n")
+    command = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11"]
+    options = ["--generate-hashes", "--no-header", "--output-file=requirements.txt"]
+    subprocess.run([*command, *options, "requirements.in"], cwd=path, check=True)
+    subprocess.run(["git", "init", "--quiet", "--initial-branch=main", str(path)], check=True)
+    return Repository.adopt(folder)
+
+
+@pytest.fixture(scope="module")
+def site(quay: Operator, machine: Machine) -> Iterator[httpx.Client]:
+    provisioned = asyncio.run(quay.play("playbook.yml"))
+    assert provisioned.returncode == 0, provisioned.text
+    quay.repository.tag("v1.0.0")
+    released = asyncio.run(quay.release("v1.0.0"))
+    assert released.returncode == 0, released.text
+    name = machine.site.replace(machine.app, "quay", 1)
+    # Only the lab's authority knows the name: the address is asked for it.
+    with httpx.Client(
+        base_url=f"https://{machine.address}",
+        headers={"Host": name},
+        verify=machine.context,
+    ) as client:
+        client.event_hooks["request"].append(
+            lambda request: request.extensions.update({"sni_hostname": name})
+        )
+        yield client
+
+
+def test_it_serves_beside_the_other(site: httpx.Client, machine: Machine) -> None:
+    assert site.get("/healthz").json() == {"greeting": 'hello "$world" 100%'}
+    ours = httpx.get(f"https://{machine.site}/health", verify=machine.context)
+    assert ours.json()["release"] == machine.release()
+
+
+def test_it_gets_its_secrets_and_no_rights_beyond_its_own(site: httpx.Client) -> None:
+    assert site.get("/secret").json() == {"length": 64}
+    refused = site.get("/write").json()["refused"]
+    assert refused == ["/srv/quay/current/code", "/etc/quay", "/srv/harbour/shared/other"]
+
+
+def test_its_documentation_is_hidden_as_well(site: httpx.Client) -> None:
+    assert site.get("/docs").status_code == 404
+
+
+async def test_the_playbook_finds_nothing_to_change(quay: Operator, site: httpx.Client) -> None:
+    result = await quay.play("playbook.yml")
+    assert result.returncode == 0, result.text
+    assert " changed=0 " in result.text.rpartition("PLAY RECAP")[2].replace("localhost", "")
+
+
+def test_it_is_replaced_and_returned_to(
+    quay: Operator, site: httpx.Client, machine: Machine
+) -> None:
+    quay.repository.tag("v1.1.0", {"quay/main.py": MAIN.replace('"greeting"', '"welcome"')})
+    released = asyncio.run(quay.release("v1.1.0"))
+    assert released.returncode == 0, released.text
+    assert "welcome" in site.get("/healthz").json()
+    returned = asyncio.run(quay.play("deploy/rollback.yml"))
+    assert returned.returncode == 0, returned.text
+    assert "greeting" in site.get("/healthz").json()
+    assert machine.run("slipway status", check=False).returncode == 2
