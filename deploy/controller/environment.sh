@@ -10,7 +10,11 @@ cd "$(dirname "$0")/../.."
 root=$(pwd -P)
 scope=${1:-all}
 here=deploy/controller
+# Ansible needs 3.12; the service alone runs on what the hosts have.
 least=3.12
+if [ "$scope" = dev ]; then
+    least=3.11
+fi
 
 say() {
     printf '%s\n' "$*"
@@ -118,7 +122,7 @@ find_python() {
     say "No Python $least or newer runs here: uv downloads one into the clone." >&2
     .slipway/uv/bin/uv python install --no-progress --no-bin 3.13 </dev/null >&2 &&
         .slipway/uv/bin/uv python find --managed-python 3.13 </dev/null && return
-    refuse "Ansible needs Python $least or newer, none runs here and uv could not download one:" \
+    refuse "Python $least or newer is needed, none runs here and uv could not download one:" \
         "install it (for example \`pyenv install 3.13\`), or name a mirror in" \
         "UV_PYTHON_INSTALL_MIRROR, and try again."
 }
