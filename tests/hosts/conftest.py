@@ -32,7 +32,10 @@ def repository() -> Repository:
 
 @pytest.fixture(scope="session")
 def operator(repository: Repository) -> Operator:
-    return Operator(ROOT / "inventories/lab", ROOT / "tests/hosts/shared/settings.yml", repository)
+    here = ROOT / "tests/hosts"
+    scenario = Path(os.environ["SLIPWAY_LAB_STATE"]).name
+    settings = (here / "shared/settings.yml", here / scenario / "settings.yml")
+    return Operator(ROOT / "inventories/lab", settings, repository)
 
 
 @pytest.fixture(scope="session")

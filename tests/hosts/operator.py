@@ -22,7 +22,7 @@ class Operator:
     """Runs playbooks with the inventory and the extra settings of a scenario."""
 
     inventory: Path
-    settings: Path
+    settings: tuple[Path, ...]
     repository: Repository
 
     async def play(self, playbook: str, *arguments: str) -> Result:
@@ -30,7 +30,7 @@ class Operator:
         process = await asyncio.create_subprocess_exec(
             str(Path(sys.executable).with_name("ansible-playbook")),
             f"--inventory={self.inventory}",
-            f"--extra-vars=@{self.settings}",
+            *(f"--extra-vars=@{path}" for path in self.settings),
             f"--extra-vars=release_repository={self.repository.path}",
             f"--extra-vars=release_allowed_signers={self.repository.allowed_signers}",
             playbook,
