@@ -74,20 +74,23 @@ def hosts_phase(root: Path) -> list[Step]:
     """Booted hosts from bare to serving, seen from outside."""
     scenarios = sorted(path.parent.name for path in root.glob("tests/hosts/*/molecule.yml"))
     return [
-        Step(
-            name,
-            ("molecule", "test", "--scenario-name", name),
-            environment={
-                "MOLECULE_GLOB": "tests/hosts/*/molecule.yml",
-                # Molecule reads no ansible.cfg, and would keep its state in the operator's home.
-                "ANSIBLE_HOME": str(root / ".ansible"),
-                "ANSIBLE_NOCOLOR": "1",
-            },
-            reports=True,
-            counts=True,
-            progress=("Executing", "PLAY [", "changed=", " passed", " failed"),
-        )
-        for name in scenarios
+        _pytest("lab", "tests/lab"),
+        *(
+            Step(
+                name,
+                ("molecule", "test", "--scenario-name", name),
+                environment={
+                    "MOLECULE_GLOB": "tests/hosts/*/molecule.yml",
+                    # Molecule reads no ansible.cfg, and would keep its state in the operator's home.
+                    "ANSIBLE_HOME": str(root / ".ansible"),
+                    "ANSIBLE_NOCOLOR": "1",
+                },
+                reports=True,
+                counts=True,
+                progress=("Executing", "PLAY [", "changed=", " passed", " failed"),
+            )
+            for name in scenarios
+        ),
     ]
 
 
