@@ -81,7 +81,7 @@ def hosts_phase(root: Path) -> list[Step]:
                 ("molecule", "test", "--scenario-name", name),
                 environment={
                     "MOLECULE_GLOB": "tests/hosts/*/molecule.yml",
-                    # Molecule reads no ansible.cfg, and would keep its state in the operator's home.
+                    # Molecule reads no ansible.cfg and would keep its state in the home folder.
                     "ANSIBLE_HOME": str(root / ".ansible"),
                     "ANSIBLE_NOCOLOR": "1",
                 },
