@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,7 +94,9 @@ def _repository(folder: Path) -> Repository:
     (path / "requirements.in").write_text("\n".join(names) + "\n")
     command = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11"]
     options = ["--generate-hashes", "--no-header", "--output-file=requirements.txt"]
-    subprocess.run([*command, *options, "requirements.in"], cwd=path, check=True)
+    # uv asks no authorities of this machine by itself.
+    environment = {**os.environ, "UV_SYSTEM_CERTS": "true"}
+    subprocess.run([*command, *options, "requirements.in"], cwd=path, env=environment, check=True)
     subprocess.run(["git", "init", "--quiet", "--initial-branch=main", str(path)], check=True)
     return Repository.adopt(folder)
 
