@@ -30,6 +30,8 @@ def require() -> None:
         raise LabError("The lab needs a Debian or Ubuntu machine: this one has no apt-get.")
     if os.geteuid() != 0:
         raise LabError("The lab boots hosts and makes a bridge, which needs root: run it as root.")
+    if not Path("/etc/machine-id").exists():
+        raise LabError("This machine has no /etc/machine-id: run `systemd-machine-id-setup`.")
     missing = sorted({package for name, package in _PROGRAMS.items() if not shutil.which(name)})
     if missing:
         raise LabError(

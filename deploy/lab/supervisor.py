@@ -5,6 +5,7 @@ with the last of its processes, however they end.
 """
 
 import ctypes
+import secrets
 import signal
 import subprocess
 import sys
@@ -39,10 +40,23 @@ def main(arguments: list[str]) -> int:
         # Where systemd does not run, nspawn's own folder is missing.
         Path("/run/systemd/nspawn").mkdir(parents=True, exist_ok=True)
         run("mount", "-t", "tmpfs", "tmpfs", "/run/systemd/nspawn")
+    _give_identity(folder)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     while (status := _boot(lab, host, root)) == _REBOOT:
         pass
     return status
+
+
+def _give_identity(folder: Path) -> None:
+    """Show nspawn an identity of the machine (machine-id(5)), where this one has not got its own.
+
+    nspawn derives the addresses of interfaces from it. Fresh images and containers have it empty.
+    """
+    own = Path("/etc/machine-id")
+    if not own.read_text().strip():
+        made = folder / "machine-id"
+        made.write_text(f"{secrets.token_hex(16)}\n")
+        run("mount", "--bind", str(made), str(own))
 
 
 def _boot(lab: Lab, host: Host, root: Path) -> int:
