@@ -41,7 +41,7 @@ def send(message: str, priority: int = INFO, **fields: object) -> None:
         sender.sendto(record, _SOCKET)
 
 
-def last_lines(unit: str, since: float, count: int = 20) -> tuple[str, ...]:
+def last_lines(unit: str, since: float, count: int = 60) -> tuple[str, ...]:
     """Return the last lines of a unit since a Unix time, oldest first.
 
     Restarts change the invocation of a unit, so the unit and the time select the lines.
@@ -54,8 +54,8 @@ def last_lines(unit: str, since: float, count: int = 20) -> tuple[str, ...]:
                 "--quiet",
                 "--output=cat",
                 f"--unit={unit}",
+                # With --lines as well, some versions would tell the first lines after that time.
                 f"--since=@{int(since)}",
-                f"--lines={count}",
             ],
             check=False,
             capture_output=True,
