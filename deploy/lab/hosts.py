@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from deploy.lab import image, processes
+from deploy.lab import cgroups, image, processes
 from deploy.lab.controller import run
 from deploy.lab.errors import LabError
 from deploy.lab.settings import Host, Lab
@@ -90,6 +90,7 @@ def power_cut(lab: Lab, host: Host) -> None:
     processes.stop(folder / "supervisor.pid", signal.SIGKILL)
     processes.stop(folder / "nspawn.pid", signal.SIGKILL)
     _end_leftovers(folder)
+    cgroups.remove(machine(lab, host))
 
 
 def remove(lab: Lab, host: Host) -> None:
@@ -104,6 +105,11 @@ def _end_leftovers(folder: Path) -> None:
         record = folder / "first.pid"
         processes.remember(record, number)
         processes.stop(record, signal.SIGKILL)
+
+
+def machine(lab: Lab, host: Host) -> str:
+    """Name of a host among all that this machine carries."""
+    return f"slipway-{lab.key}-{host.name}"
 
 
 def mark(folder: Path) -> str:

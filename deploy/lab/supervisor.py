@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deploy.lab import hosts, network, processes, settings
+from deploy.lab import cgroups, hosts, network, processes, settings
 from deploy.lab.controller import run
 from deploy.lab.settings import Host, Lab
 
@@ -28,6 +28,7 @@ def main(arguments: list[str]) -> int:
     host = lab.host(arguments[1])
     folder = lab.folder(host)
     root = folder / "root"
+    cgroups.enter(hosts.machine(lab, host))
     layers = f"lowerdir={(folder / 'image').read_text()},upperdir={folder / 'upper'}"
     run(
         *("mount", "-t", "overlay", "overlay", "-o", f"{layers},workdir={folder / 'work'}"),
@@ -64,7 +65,7 @@ def _boot(lab: Lab, host: Host, root: Path) -> int:
     command = [
         *("systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--resolv-conf=off"),
         *(f"--directory={root}", "--boot", "--console=read-only", "--timezone=off"),
-        *(f"--network-bridge={lab.bridge}", f"--machine={lab.key}-{host.name}"),
+        *(f"--network-bridge={lab.bridge}", f"--machine={hosts.machine(lab, host)}"),
         *(f"--hostname={host.name}", f"--setenv={hosts.mark(lab.folder(host))}"),
         # Without these, IPAddressDeny= of a unit is silently not enforced.
         *("--capability=CAP_BPF,CAP_PERFMON", "--system-call-filter=bpf"),

@@ -42,6 +42,8 @@ def traces(state: Path) -> list[str]:
     found = [line for line in (run + tables.stdout).splitlines() if key in line]
     found += [line for line in Path("/etc/hosts").read_text().splitlines() if str(state) in line]
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(state) in line]
+    for hierarchy in ("systemd", "unified", "."):
+        found += [str(group) for group in Path("/sys/fs/cgroup", hierarchy).glob(f"*{key}*")]
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and int(folder.name) != os.getpid():
             try:
