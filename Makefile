@@ -36,7 +36,7 @@ dev: environment-dev ## Run the service alone, reloading, on an SQLite file at h
 	@$(CONTROLLER)/develop.sh $(PORT)
 
 ##@ Check it
-.PHONY: test lint format test-roles test-app test-release test-hosts
+.PHONY: test lint format test-roles test-app test-release test-hosts test-faults
 test: ready-test ## Run everything that CI runs (root)
 	@$(CHECK) lint test-roles test-app test-release test-hosts
 
@@ -57,6 +57,9 @@ test-release: environment ## Test the release tool, the artifact, the set-up and
 
 test-hosts: ready-test-hosts ## Test booted Debian 12 and 13 hosts from bare to serving (root)
 	@$(CHECK) test-hosts
+
+test-faults: ready-test-hosts ## Hit releases on a booted host at every step, in every way of docs/reliability.md (root)
+	@$(CHECK) test-faults
 
 ##@ Run the lab
 .PHONY: lab-up lab-down lab-ssh lab-status

@@ -73,25 +73,29 @@ def release_phase(_: Path) -> list[Step]:
 def hosts_phase(root: Path) -> list[Step]:
     """Booted hosts from bare to serving, seen from outside."""
     scenarios = sorted(path.parent.name for path in root.glob("tests/hosts/*/molecule.yml"))
-    return [
-        _pytest("lab", "tests/lab"),
-        *(
-            Step(
-                name,
-                ("molecule", "test", "--scenario-name", name),
-                environment={
-                    "MOLECULE_GLOB": "tests/hosts/*/molecule.yml",
-                    # Molecule reads no ansible.cfg and would keep its state in the home folder.
-                    "ANSIBLE_HOME": str(root / ".ansible"),
-                    "ANSIBLE_NOCOLOR": "1",
-                },
-                reports=True,
-                counts=True,
-                progress=("Executing", "PLAY [", "changed=", " passed", " failed"),
-            )
-            for name in scenarios
-        ),
-    ]
+    return [_pytest("lab", "tests/lab"), *(_scenario(root, name, {}) for name in scenarios)]
+
+
+def faults_phase(root: Path) -> list[Step]:
+    """One host, whose releases are hit at every step instead of a few."""
+    return [_scenario(root, "debian-12", {"SLIPWAY_FAULTS": "all"})]
+
+
+def _scenario(root: Path, name: str, environment: dict[str, str]) -> Step:
+    return Step(
+        name,
+        ("molecule", "test", "--scenario-name", name),
+        environment={
+            "MOLECULE_GLOB": "tests/hosts/*/molecule.yml",
+            # Molecule reads no ansible.cfg and would keep its state in the home folder.
+            "ANSIBLE_HOME": str(root / ".ansible"),
+            "ANSIBLE_NOCOLOR": "1",
+            **environment,
+        },
+        reports=True,
+        counts=True,
+        progress=("Executing", "PLAY [", "changed=", " passed", " failed"),
+    )
 
 
 def _pytest(name: str, *arguments: str) -> Step:
@@ -104,4 +108,5 @@ PHASES: dict[str, Callable[[Path], list[Step]]] = {
     "test-app": app_phase,
     "test-release": release_phase,
     "test-hosts": hosts_phase,
+    "test-faults": faults_phase,
 }

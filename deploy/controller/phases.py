@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.controller.checks import PHASES, Step
+from deploy.logged import ROOT, run_logged
 
-ROOT = Path(__file__).parents[2]
 REPORTS = ROOT / ".slipway/reports"
 _LAST_LINES = 80
 
@@ -119,31 +119,18 @@ def run_step(step: Step, phase: str) -> Count:
 def _quietly(step: Step, environment: dict[str, str]) -> int:
     """Run a step into its log; only a failure, and the lines it marks as progress, are shown."""
     log = REPORTS / f"{step.name}.log"
-    with (
-        log.open("w", encoding="utf-8") as kept,
-        subprocess.Popen(
-            step.command,
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-        ) as process,
-    ):
-        assert process.stdout is not None  # noqa: S101
-        for line in process.stdout:
-            kept.write(line)
-            kept.flush()
-            if step.progress and any(mark in line for mark in step.progress):
-                say(f"        {line.strip()}")
-    if process.returncode:
+
+    def tell(line: str) -> None:
+        if step.progress and any(mark in line for mark in step.progress):
+            say(f"        {line.strip()}")
+
+    code = run_logged(step.command, log, tell, environment)
+    if code:
         lines = log.read_text(encoding="utf-8").splitlines()
         say("\n".join(lines[-_LAST_LINES:]))
         if len(lines) > _LAST_LINES:
             say(f"        {len(lines) - _LAST_LINES} earlier lines are in {log.relative_to(ROOT)}")
-    return process.returncode
+    return code
 
 
 def read_report(path: Path) -> Count:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from deploy.demo import hosts
 from deploy.demo.errors import DemoError
-from deploy.demo.playbook import ROOT, play
+from deploy.demo.playbook import play
 from deploy.demo.progress import Clock, say
 from deploy.demo.signing import Signing
 from deploy.demo.summary import summary
 from deploy.lab import settings
 from deploy.lab.errors import LabError
+from deploy.logged import ROOT
 
 _LOGS = ROOT / ".slipway/demo"
 

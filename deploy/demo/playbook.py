@@ -2,14 +2,13 @@
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 from deploy.demo.errors import DemoError
 from deploy.demo.progress import say
+from deploy.logged import ROOT, run_logged
 
-ROOT = Path(__file__).parents[2]
 INVENTORY = "inventories/lab"
 _TASK = re.compile(r"(?:TASK|RUNNING HANDLER) \[(?:(?P<role>[\w-]+) : )?(?P<name>.*)\] \**$")
 _PLAY = re.compile(r"PLAY \[(?P<name>.*)\] \**$")
@@ -68,30 +67,17 @@ def play(name: str, log: Path, *arguments: str) -> int:
     """
     program = Path(sys.executable).with_name("ansible-playbook")
     reader, shown = Reader(), ""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        log.open("w", encoding="utf-8") as kept,
-        subprocess.Popen(
-            [str(program), "-i", INVENTORY, name, *arguments],
-            cwd=ROOT,
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-        ) as process,
-    ):
-        assert process.stdout is not None  # noqa: S101
-        for line in process.stdout:
-            kept.write(line)
-            kept.flush()
-            said = reader.read(line.rstrip())
-            # An item of a loop changes under the name of its task, which is said once.
-            if said is not None and said != shown:
-                say(said)
-                shown = said
-    if process.returncode:
+
+    def tell(line: str) -> None:
+        nonlocal shown
+        said = reader.read(line.rstrip())
+        # An item of a loop changes under the name of its task, which is said once.
+        if said is not None and said != shown:
+            say(said)
+            shown = said
+
+    command = [str(program), "-i", INVENTORY, name, *arguments]
+    if run_logged(command, log, tell, {**os.environ, "ANSIBLE_NOCOLOR": "1"}):
         say("\n".join(reader.trouble or log.read_text(encoding="utf-8").splitlines()[-20:]))
         raise DemoError(f"{name} failed: {log.relative_to(ROOT)} has everything it said.")
     return sum(reader.changed.values())

@@ -49,6 +49,15 @@ class Machine:
             raise AssertionError(message)
         return result
 
+    def put(self, contents: bytes, path: str) -> None:
+        """Writes a file on the host."""
+        subprocess.run(
+            [*self.ssh, "sudo -n sh -c " + shlex.quote(f"cat > {shlex.quote(path)}")],
+            input=contents,
+            timeout=120,
+            check=True,
+        )
+
     def wait_for(self, command: str, seconds: float = 20.0) -> None:
         """Waits until a command succeeds on the host."""
         deadline = time.monotonic() + seconds

@@ -1,0 +1,133 @@
+"""Releases that are hit at a step: the host tool, made to wait there, and what hits it.
+
+The steps are those of the tool itself, so that a new one is hit without a change here.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipway_release.steps import STEPS
+from tests.hosts.lab import lab
+from tests.hosts.machine import Machine
+from tests.hosts.repository import ROOT, Repository
+
+#: Every step of a release, in its order.
+RELEASE_STEPS = [step.name for step in STEPS if "release" in step.verbs]
+
+#: The tool as it is, but for a wait before a step that a file names.
+WAITING_TOOL = """#!/usr/bin/python3 -I
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, "/usr/local/lib/slipway")
+
+from slipway_release import steps
+from slipway_release.command_line import main
+
+FOLDER = Path("/run/slipway-faults")
+
+
+def waiting(step):
+    def run(work):
+        wanted = FOLDER / "step"
+        if wanted.exists() and wanted.read_text() == step.name:
+            (FOLDER / "reached").touch()
+            while wanted.exists():
+                time.sleep(0.02)
+        return step.run(work)
+
+    return step._replace(run=run)
+
+
+steps.STEPS = tuple(waiting(step) for step in steps.STEPS)
+sys.exit(main())
+"""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A release that is on the host and not live yet."""
+
+    version: str
+    sha256: str
+
+
+@dataclass
+class FaultyHost:
+    """A host whose releases can be held at a step."""
+
+    machine: Machine
+    repository: Repository
+
+    def install(self) -> None:
+        """Puts the waiting tool into the place of the tool."""
+        self.machine.run("cp --no-clobber /usr/local/sbin/slipway /usr/local/sbin/slipway.own")
+        self.machine.put(WAITING_TOOL.encode(), "/usr/local/sbin/slipway")
+        self.machine.run("chmod 755 /usr/local/sbin/slipway")
+
+    def restore(self) -> None:
+        """Puts the tool back."""
+        self.machine.run("mv /usr/local/sbin/slipway.own /usr/local/sbin/slipway")
+
+    def bring(self, version: str, changes: dict[str, str] | None = None) -> Candidate:
+        """Builds a release and brings it to the host."""
+        self.repository.tag(version, changes)
+        target = self.machine.run(
+            "python3 -c 'import platform, sys; "
+            'print("%d.%d-%s" % (*sys.version_info[:2], platform.machine()))\''
+        ).stdout.strip()
+        command = [
+            *(sys.executable, "-m", "deploy.artifact", "build", f"--name={self.machine.app}"),
+            *(f"--repository={self.repository.path}", f"--tag={version}", f"--target={target}"),
+            f"--allowed-signers={self.repository.allowed_signers}",
+        ]
+        built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        artifact = json.loads(built.stdout.splitlines()[-1])
+        app = self.machine.app
+        self.machine.put(
+            Path(artifact["path"]).read_bytes(),
+            f"/var/lib/slipway/{app}/incoming/{app}-{version}.tar",
+        )
+        return Candidate(version, artifact["sha256"])
+
+    def command(self, candidate: Candidate) -> str:
+        """The command that releases a candidate."""
+        app = self.machine.app
+        return f"slipway --app {app} release {candidate.version} --sha256 {candidate.sha256}"
+
+    def release(self, candidate: Candidate) -> subprocess.CompletedProcess[str]:
+        """Releases a candidate, to the end."""
+        return self.machine.run(self.command(candidate), check=False)
+
+    @contextmanager
+    def held(self, candidate: Candidate, step: str) -> Iterator[subprocess.Popen[bytes]]:
+        """A release that waits before a step; it goes on when the context ends."""
+        folder = "/run/slipway-faults"
+        self.machine.run(f"mkdir -p {folder}; rm -f {folder}/*; printf '{step}' > {folder}/step")
+        remote = f"sudo -n {self.command(candidate)}"
+        process = subprocess.Popen(
+            [*self.machine.ssh, remote],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=os.environ,
+        )
+        try:
+            self.machine.wait_for(f"test -e {folder}/reached", 60)
+            yield process
+        finally:
+            self.machine.run(f"rm -rf {folder}", check=False)
+            process.kill()
+            process.communicate()
+
+    def power_cut(self) -> None:
+        """Takes the power from the host and gives it back."""
+        lab("power-cut", self.machine.name)
+        lab("start", self.machine.name)
