@@ -94,7 +94,7 @@ def _scenario(root: Path, name: str, environment: dict[str, str]) -> Step:
         },
         reports=True,
         counts=True,
-        progress=("Executing", "PLAY [", "changed=", " passed", " failed"),
+        progress=("] Executing", "PLAY [", "changed=", " passed in ", " failed, "),
     )
 
 
