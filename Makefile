@@ -61,6 +61,10 @@ test-hosts: ready-test-hosts ## Test booted Debian 12 and 13 hosts from bare to 
 test-faults: ready-test-hosts ## Hit releases on a booted host at every step, in every way of docs/reliability.md (root)
 	@$(CHECK) test-faults
 
+.PHONY: bench-releases
+bench-releases: ready-test-hosts ## Measure ten releases and a rollback on a booted host under load (root)
+	@$(PYTHON) -m tests.performance.releases
+
 ##@ Run the lab
 .PHONY: lab-up lab-down lab-ssh lab-status
 lab-up: ready-lab-up ## Boot bare lab hosts; ARGS="--host web1:debian-13:admin" says others than the default (root)

@@ -1,0 +1,119 @@
+"""Measures releases on a lab host under load: ``make bench-releases``.
+
+Ten releases with unchanged dependencies and no migration, and one rollback, while 32 keep-alive
+connections send GET and POST as fast as they are answered. Told are the seconds from the command to
+the switch and to the end, the requests, those that failed, and the longest answer, beside the
+longest one of the same load without a release.
+"""
+
+import asyncio
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Awaitable
+from pathlib import Path
+
+import httpx
+
+from tests.hosts.lab import lab, status
+from tests.hosts.load import Load, Site
+from tests.hosts.machine import Machine
+from tests.hosts.operator import Operator, Result
+from tests.hosts.repository import ROOT, Repository
+
+RELEASES = 10
+STATE = ROOT / ".lab/bench"
+FIRST = "v0.1.0"
+PASSWORD = "Capstan-and-4-anchors"
+
+
+def say(line: str) -> None:
+    """Tells one line at once."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+async def main() -> int:
+    """Makes the host, measures, and takes the host down; failed requests make the status 1."""
+    os.environ["SLIPWAY_LAB_STATE"] = str(STATE)
+    lab("up")
+    try:
+        return await measure(found())
+    finally:
+        lab("down")
+        shutil.rmtree(STATE, ignore_errors=True)
+
+
+def found() -> Machine:
+    """The host of the lab."""
+    described = status()
+    host = described["hosts"][0]
+    return Machine(
+        name=host["name"],
+        address=host["address"],
+        address6=host["address6"],
+        ssh=tuple(host["ssh"]),
+        ca=Path(described["ca_bundle"]),
+        site=f"harbour.{described['domain']}",
+        app="harbour",
+    )
+
+
+async def measure(machine: Machine) -> int:
+    """Provisions the host, releases and rolls back under load; answers whether anything failed."""
+    repository = Repository.clone(STATE / "release")
+    settings = (ROOT / "tests/hosts/shared/settings.yml",)
+    operator = Operator(ROOT / "inventories/lab", settings, repository)
+    await must(operator.play("playbook.yml"))
+    repository.tag(FIRST)
+    await must(operator.release(FIRST))
+    site, token = Site(machine.site, machine.address, machine.context), login(machine)
+    async with Load(site, token) as calm:
+        await asyncio.sleep(5)
+    say(f"before: {calm.report.requests} requests, longest {calm.report.longest * 1000:.0f} ms")
+    say("           command   traffic      done  requests  failed  longest")
+    requests = failed = 0
+    for number in [*range(1, RELEASES + 1), None]:
+        version = "rollback" if number is None else f"v0.1.{number}"
+        if number is not None:
+            repository.tag(version, {"RELEASE.txt": f"{version}\n"})
+        async with Load(site, token) as load:
+            begin = time.monotonic()
+            asked = operator.release(version) if number else operator.play("deploy/rollback.yml")
+            text = await must(asked)
+            seconds = time.monotonic() - begin
+        report = load.report
+        times = re.search(r"traffic after ([0-9.]+) s, done after ([0-9.]+) s", text)
+        traffic, done = times.groups() if times else ("?", "?")
+        say(
+            f"{version:<9} {seconds:7.1f} s {traffic:>7} s {done:>7} s {report.requests:9} "
+            f"{len(report.failures):7} {report.longest * 1000:5.0f} ms"
+        )
+        requests += report.requests
+        failed += len(report.failures)
+    say(f"together {requests} requests, {failed} failed")
+    return 1 if failed else 0
+
+
+async def must(play: Awaitable[Result]) -> str:
+    """Waits for a playbook; answers what it said, and ends everything when it failed."""
+    result = await play
+    if result.returncode:
+        raise SystemExit(result.text)
+    return result.text
+
+
+def login(machine: Machine) -> str:
+    """The access token of a user who has just registered."""
+    with httpx.Client(base_url=f"https://{machine.site}", verify=machine.context) as client:
+        user = {"username": "sailor", "email": "sailor@example.com", "password": PASSWORD}
+        client.post("/api/v1/users/register", json=user).raise_for_status()
+        form = {"username": "sailor", "password": PASSWORD}
+        answer = client.post("/api/v1/auth/token", data=form).raise_for_status()
+        return str(answer.json()["access_token"])
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
