@@ -8,6 +8,7 @@ import pytest
 
 from deploy.controller import checks, phases
 from deploy.controller.checks import Step
+from deploy.logged import ROOT
 
 REPORT = (
     '<testsuites><testsuite tests="{tests}" failures="{failures}" errors="{errors}" '
@@ -119,8 +120,8 @@ def test_nothing_waits_for_a_keyboard(run: Callable[..., tuple[int, str]]) -> No
 
 
 def test_every_script_and_every_scenario_is_checked() -> None:
-    shellcheck = next(step for step in checks.lint_phase(phases.ROOT) if step.name == "shellcheck")
-    hosts = [step.name for step in checks.hosts_phase(phases.ROOT)]
+    shellcheck = next(step for step in checks.lint_phase(ROOT) if step.name == "shellcheck")
+    hosts = [step.name for step in checks.hosts_phase(ROOT)]
 
     assert {".ci/run", "deploy/controller/require.sh"} <= set(shellcheck.command)
     assert {"debian-12", "debian-13"} <= set(hosts)
