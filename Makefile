@@ -104,7 +104,7 @@ clean: ## Delete what set-up, builds and tests made; a running lab and its image
 help: ## Tell every target in a sentence
 	@awk 'BEGIN { FS = ":.*## " } \
 	    /^##@ / { printf "\n%s\n", substr($$0, 5) } \
-	    /^[a-z-]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' Makefile
+	    /^[a-z-]+:.*## / { printf "  make %-16s%s\n", $$1, $$2 }' Makefile
 
 .PHONY: environment environment-dev ready-test ready-test-hosts ready-lab-up
 environment:
