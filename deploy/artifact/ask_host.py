@@ -1,7 +1,8 @@
 """Asked of a host before a release, on the standard input of its own Python (3.10 or newer).
 
 Prints what a build and a copy have to know, as JSON: the kind of the host, the version that is
-live, where the artifact of a version belongs, and the checksum of what is there already.
+live, where the artifact of a version belongs, the checksum of what is there already, and the number
+of the record of the fleet.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ _BLOCK = 1 << 20
 _QUESTION = "import platform, sys; print('%d.%d-%s' % (*sys.version_info[:2], platform.machine()))"
 
 
-def ask(app: str, version: str, settings: Path, program: Path) -> dict[str, "str | None"]:
+def ask(app: str, version: str, settings: Path, program: Path) -> dict[str, "str | int | None"]:
     """Return the answers.
 
     Raises:
@@ -33,7 +34,13 @@ def ask(app: str, version: str, settings: Path, program: Path) -> dict[str, "str
         "current": json.loads(live)["current"],
         "artifact": str(artifact),
         "sha256": _checksum(artifact) if artifact.is_file() else "",
+        "serial": _serial(Path(values["state"]) / "fleet/fleet.json"),
     }
+
+
+def _serial(record: Path) -> int:
+    """Return the number of what the fleet released last, as far as this host knows."""
+    return int(json.loads(record.read_text())["serial"]) if record.is_file() else 0
 
 
 def _checksum(path: Path) -> str:

@@ -208,7 +208,7 @@ def _parser() -> argparse.ArgumentParser:
     making = verb("up", up)
     making.add_argument("--name", help="name of the lab, and of its domain <name>.test")
     making.add_argument("--host", action="append", help="name:distribution:user[:group+group]")
-    making.add_argument("--alias", action="append", help="a site on the first host")
+    making.add_argument("--alias", action="append", help="a site of the lab")
     verb("down", down)
     verb("ssh", ssh).add_argument("words", nargs=argparse.REMAINDER, metavar="[HOST] [-- COMMAND]")
     verb("status", status).add_argument("--json", action="store_true")

@@ -89,10 +89,11 @@ def down(lab: Lab) -> None:
 
 
 def names(lab: Lab) -> list[str]:
-    """Return lines of hosts(5): the hosts, the authority, and the sites on the first host."""
+    """Return lines of hosts(5): the hosts, the authority, and the sites, where they are served."""
     lines = [f"{lab.gateway} acme.{lab.domain}"]
-    for index, host in enumerate(lab.hosts):
-        sites = [f"{alias}.{lab.domain}" for alias in lab.aliases] if index == 0 else []
+    edge = next((host for host in lab.hosts if "balancer" in host.groups), lab.hosts[0])
+    for host in lab.hosts:
+        sites = [f"{alias}.{lab.domain}" for alias in lab.aliases] if host == edge else []
         known = " ".join([f"{host.name}.{lab.domain}", *sites])
         lines += [f"{lab.address(host.number)} {known}", f"{lab.address6(host.number)} {known}"]
     return lines

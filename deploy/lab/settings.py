@@ -18,7 +18,10 @@ DISTRIBUTIONS = {
     "ubuntu-24.04": ("ubuntu", "noble", "ubuntu"),
     "ubuntu-26.04": ("ubuntu", "resolute", "ubuntu"),
 }
-GROUPS = ("app", "database", "cache")
+GROUPS = ("app", "database", "cache", "balancer")
+# What a lab of one host needs.
+_ONE_HOST = GROUPS[:3]
+_PARTS = 4
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,20}")
 
 
@@ -51,7 +54,7 @@ class Lab:
         name: Its name; hosts are found as `<host>.<name>.test`.
         network: IPv4 network of the bridge.
         network6: IPv6 network (RFC 4193).
-        aliases: Names in its domain that lead to the first host, for its web sites.
+        aliases: Names in its domain that lead to the balancer or else to the first host.
         hosts: Its hosts.
         forwarding: Whether the controller forwarded packets before the lab came.
     """
@@ -137,9 +140,9 @@ def parse_host(text: str, number: int) -> Host:
     Raises:
         LabError: A part of it cannot be right.
     """
-    name, distribution, user, groups = (*text.split(":"), "", "", "")[:4]
+    name, distribution, user, groups = (*text.split(":"), "", "", "")[:_PARTS]
     distribution = distribution or "debian-12"
-    if _NAME.fullmatch(name) is None or text.count(":") > len(GROUPS):
+    if _NAME.fullmatch(name) is None or text.count(":") >= _PARTS:
         raise LabError(f"{text!r} is no host: write name:distribution:user, web1:debian-12:root.")
     if distribution not in DISTRIBUTIONS:
         raise LabError(f"{distribution} is not known: choose from {', '.join(DISTRIBUTIONS)}.")
@@ -149,7 +152,7 @@ def parse_host(text: str, number: int) -> Host:
             f"The images of {distribution} have the users root and "
             f"{DISTRIBUTIONS[distribution][2]}, not {user}."
         )
-    chosen = tuple(groups.split("+")) if groups else (GROUPS if number == _FIRST else GROUPS[:1])
+    chosen = tuple(groups.split("+")) if groups else (_ONE_HOST if number == _FIRST else GROUPS[:1])
     if unknown := sorted(set(chosen) - set(GROUPS)):
         raise LabError(f"{unknown[0]} is no group: choose from {', '.join(GROUPS)}.")
     return Host(name, distribution, user, chosen, number)

@@ -144,6 +144,55 @@ def test_only_the_wanted_number_stays_installed(world: World) -> None:
     ]
 
 
+def test_room_is_made_by_a_verb(world: World) -> None:
+    for version in ("v1.1.0", "v1.2.0"):
+        outcome = world.operate("release", version, f"--sha256={world.add(version)}")
+        assert outcome.status == 0, outcome.text
+    world.change(free_megabytes=10**9)
+    next_one = world.add("v1.3.0")
+    refused = world.operate("release", "v1.3.0", f"--sha256={next_one}")
+    assert refused.status == 2
+    assert "MB, for example with" in refused.text
+    assert world.run("history").text.count("\n") == 3
+    outcome = world.run("prune", "--keep=0", "--by=Ada")
+    assert outcome.text == "Removed v1.0.0; v1.1.0, v1.2.0 stay.\n"
+    assert {path.name for path in world.settings.releases.iterdir()} == {"v1.1.0", "v1.2.0"}
+    assert world.live() == "v1.2.0"
+    world.change(free_megabytes=0)
+    assert world.operate("release", "v1.3.0", f"--sha256={next_one}").status == 0
+
+
+def test_an_incomplete_release_is_no_way_back(world: World) -> None:
+    outcome = world.operate("release", "v1.1.0", f"--sha256={world.add('v1.1.0')}")
+    assert outcome.status == 0, outcome.text
+    path = world.settings.state / "releases/v1.0.0.json"
+    known = json.loads(path.read_text())
+    path.write_text(json.dumps({**known, "stage": "incomplete"}))
+    named = world.operate("rollback", "v1.0.0")
+    assert named.status == 2
+    assert "v1.0.0 is not installed here" in named.text
+    assert world.operate("rollback").status == 2
+    path.write_text(json.dumps(known))
+    world.settings.release("v1.0.0").rename(world.folder / "gone")
+    gone = world.operate("rollback", "v1.0.0")
+    assert gone.status == 2
+    assert "is gone: release v1.0.0 again" in gone.text
+    assert world.operate("rollback").status == 2
+    assert world.live() == "v1.1.0"
+
+
+def test_a_way_back_that_fails_is_left_again(world: World) -> None:
+    assert world.operate("release", "v1.1.0", f"--sha256={world.add('v1.1.0')}").status == 0
+    (world.settings.release("v1.0.0") / "behaviour.json").write_text('{"crash": "rusty"}')
+    outcome = world.operate("rollback")
+    assert outcome.status == 1
+    assert "rusty" in outcome.text
+    assert world.live() == world.current() == "v1.1.0"
+    assert world.verdict("v1.1.0") == "good"
+    assert "rusty" not in world.run("status").text
+    assert "v1.0.0 crashed" in json.loads(world.run("history", "--json").text)[-1]["reason"]
+
+
 def test_status_for_programs(world: World) -> None:
     values = json.loads(world.run("--app=quay", "status", "--json").text)
     assert values["app"] == "quay"

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from slipway_release import durable, history, room, settings
+from slipway_release import durable, history, room, settings, units
 from slipway_release.errors import LockedError, RefusedError
-from slipway_release.finish import kept_versions
 from slipway_release.history import Entry
+from slipway_release.keep import kept_versions
 from slipway_release.lock import Holder, OperationLock, holder_of
 from slipway_release.manifest import read
 from slipway_release.settings import Settings
@@ -34,6 +35,7 @@ VALUES: dict[str, Any] = {
     "version_key": "release",
     "smoke_url": "https://quay.test/health",
     "smoke_address": "127.0.0.1",
+    "smoke_certificates": "",
     "has_preflight": True,
     "has_migrations": True,
     "restore_point_command": [],
@@ -41,8 +43,12 @@ VALUES: dict[str, Any] = {
     "ready_seconds": 10,
     "smoke_seconds": 5.5,
     "watch_seconds": 1,
+    "watch_error_ratio": 0.05,
+    "watch_minimum_requests": 20,
     "warm_up_requests": 20,
     "free_megabytes": 0,
+    "metrics": "/var/lib/slipway/quay/metrics.prom",
+    "announcements": "/etc/slipway/quay/announcements.json",
 }
 
 
@@ -174,13 +180,38 @@ def test_the_best_ways_back_are_kept(here: Settings) -> None:
     for number, verdict in enumerate(["good", "good", "good", "withdrawn", "failed"]):
         release(here, f"v1.{number}.0", activated=float(number), verdict=verdict)
     durable.point(here.current, "releases/v1.0.0")
-    assert kept_versions(here, Store(here), "v1.3.0") == {"v1.0.0", "v1.3.0", "v1.2.0"}
+    kept = kept_versions(Store(here), 3, set(), "v1.3.0")
+    assert kept == {"v1.0.0", "v1.3.0", "v1.2.0"}
 
 
-def test_a_release_that_does_not_fit_is_refused(here: Settings, tmp_path: Path) -> None:
+def test_what_is_needed_is_kept_whatever_the_number(here: Settings) -> None:
+    for number, verdict in enumerate(["good", "good", "withdrawn", "withdrawn", "failed"]):
+        release(here, f"v1.{number}.0", activated=float(number), verdict=verdict)
+    durable.point(here.current, "releases/v1.1.0")
+    store = Store(here)
+    # The live one and the way back, although what served before is younger.
+    assert kept_versions(store, 2, set(), "v1.3.0") == {"v1.1.0", "v1.0.0"}
+    assert kept_versions(store, 0, {"v1.4.0"}) == {"v1.1.0", "v1.0.0", "v1.4.0"}
+
+
+def test_a_release_that_does_not_fit_is_refused(
+    here: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "running", lambda _: set())
     archive = tmp_path / "quay.tar"
     artifact(archive, "v1.0.0", {"main.py": "x" * 1_000_000})
     assert room.require(here, read(archive), KIND) == "2 MB needed"
     greedy = dataclasses.replace(here, free_megabytes=10**9)
-    with pytest.raises(RefusedError, match=r"free \d+ MB, for example"):
+    for number in range(3):
+        known = release(here, f"v0.{number}.0", activated=float(number))
+        with (here.release(known.version) / "big").open("wb") as stream:
+            stream.write(bytes(2_000_000))
+    durable.point(here.current, "releases/v0.0.0")
+    with pytest.raises(RefusedError) as refused:
         room.require(greedy, read(archive), KIND)
+    said = str(refused.value)
+    assert "v1.0.0 needs 1000000002 MB on the disk of" in said
+    assert re.search(r"free \d+ MB, for example with `", said)
+    # The live one and the way back are needed.
+    assert "`slipway prune --keep=2` (v0.1.0: about 2 MB)" in said
+    assert "sort -h | tail` (what else is there)." in said

@@ -100,6 +100,7 @@ class Nginx(http.server.ThreadingHTTPServer):
     def __init__(self, upstream: Path) -> None:
         super().__init__(("127.0.0.1", 0), _Passing)
         self.upstream = upstream
+        self.records = upstream.parents[2] / "said/nginx.records"
         self.thread = threading.Thread(target=self.serve_forever, args=(0.02,))
         self.thread.start()
 
@@ -117,6 +118,15 @@ class _Passing(http.server.BaseHTTPRequestHandler):
             status, body = ask(self.server.upstream, self.path, **{"X-From-Nginx": "1"})
         except OSError:
             status, body = 502, b""
+        record = {
+            "at": time.time(),
+            "host": "127.0.0.1",
+            "path": self.path,
+            "status": status,
+            "upstream_status": str(status),
+        }
+        with self.server.records.open("a") as stream:
+            stream.write(json.dumps(record) + "\n")
         self.send_response(502 if self.server.broken else status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -155,6 +165,7 @@ class World:
             "version_key": "release",
             "smoke_url": f"http://127.0.0.1:{self.nginx.server_port}/health",
             "smoke_address": "127.0.0.1",
+            "smoke_certificates": "",
             "has_preflight": True,
             "has_migrations": True,
             "restore_point_command": [],
@@ -162,8 +173,12 @@ class World:
             "ready_seconds": 5.0,
             "smoke_seconds": 2.0,
             "watch_seconds": 0.0,
+            "watch_error_ratio": 0.05,
+            "watch_minimum_requests": 20,
             "warm_up_requests": 2,
             "free_megabytes": 0,
+            "metrics": f"{folder}/state/metrics.prom",
+            "announcements": f"{folder}/etc/quay/announcements.json",
         }
         self.values = values
         self.change()
@@ -220,6 +235,29 @@ class World:
             return str(json.loads(body)["release"]) if response.status == 200 else None
         finally:
             connection.close()
+
+    @contextlib.contextmanager
+    def public(self) -> Iterator[None]:
+        """Have the public ask for pages all the time."""
+        ended = threading.Event()
+
+        def ask_on() -> None:
+            while not ended.wait(0.01):
+                with contextlib.suppress(OSError, http.client.HTTPException):
+                    connection = http.client.HTTPConnection(
+                        "127.0.0.1", self.nginx.server_port, timeout=2
+                    )
+                    connection.request("GET", "/page")
+                    connection.getresponse().read()
+                    connection.close()
+
+        thread = threading.Thread(target=ask_on)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def current(self) -> str | None:
         link = self.settings.current

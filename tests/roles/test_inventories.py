@@ -9,8 +9,9 @@ import yaml
 ROOT = Path(__file__).parents[2]
 #: Settings that are no role's: switches between hosts, and what the secrets are called in a vault.
 SHARED = (
-    *("cache_on_app_host", "redis_socket_group"),
-    *("harbour_settings", "vault_", "lab_", "ansible_"),
+    *("cache_on_app_host", "cache_address", "database_on_app_host", "database_address"),
+    *("private_address", "hosts_", "redis_socket_group"),
+    *("harbour_", "vault_", "lab_", "ansible_"),
 )
 
 

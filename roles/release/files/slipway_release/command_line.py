@@ -10,16 +10,29 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from slipway_release import follow, operation, recovery, report, request
+from slipway_release import (
+    announce,
+    announcements,
+    catch_up,
+    fleet,
+    follow,
+    housekeeping,
+    maintenance,
+    operation,
+    recovery,
+    report,
+    request,
+)
 from slipway_release import settings as all_settings
 from slipway_release.errors import RefusedError, SlipwayError
 from slipway_release.settings import DIRECTORY, Settings
 from slipway_release.work import Order
 
+_CHANGES = {"fleet-mark", "prune"}
 _EXIT = """exit status:
   0  done
   1  failed; the host was put back
@@ -44,8 +57,11 @@ def main(arguments: Sequence[str] | None = None, directory: Path = DIRECTORY) ->
         if options.command == "check-settings":
             all_settings.parse(options.file.read_text(encoding="utf-8"), str(options.file))
             return 0
+        if options.command == "check-announcements":
+            announcements.load(options.file)
+            return 0
         settings = all_settings.load(options.app, directory)
-        return _run(settings, options)
+        return _run(settings, options, directory)
     except SlipwayError as error:
         for line in error.lines:
             sys.stderr.write(f"    | {line}\n")
@@ -56,7 +72,7 @@ def main(arguments: Sequence[str] | None = None, directory: Path = DIRECTORY) ->
         return 1
 
 
-def _run(settings: Settings, options: argparse.Namespace) -> int:
+def _run(settings: Settings, options: argparse.Namespace, directory: Path) -> int:
     if options.command in {"release", "rollback"}:
         _require_root(settings)
         return follow.run(settings, _order(options)).exit_status
@@ -65,20 +81,51 @@ def _run(settings: Settings, options: argparse.Namespace) -> int:
     if options.command == "_recover":
         recovery.recover(settings)
         return 0
-    if options.command == "boot":
-        text = recovery.boot(settings)
-    elif options.command == "status":
-        text = (
+    if options.command == "_announce":
+        announce.send(settings, options.operation)
+        return 0
+    if options.command == "catch-up":
+        _require_root(settings)
+        status, text = catch_up.run(
+            settings, directory, lambda order: follow.run(settings, order).exit_status
+        )
+        sys.stdout.write(f"{text}\n" if text else "")
+        return status
+    sys.stdout.write(f"{_answer(settings, options)}\n")
+    return 0
+
+
+def _answer(settings: Settings, options: argparse.Namespace) -> str:
+    """Do what is done in an instant, and return what there is to tell."""
+    if options.command in _CHANGES:
+        _require_root(settings)
+    answers: dict[str, Callable[[], str]] = {
+        "fleet-mark": lambda: fleet.mark(settings, options.version, options.serial),
+        "boot": lambda: recovery.boot(settings),
+        "status": lambda: (
             json.dumps(report.status(settings), indent=1)
             if options.json
             else report.status_text(settings)
-        )
-    elif options.command == "history":
-        text = report.history_text(settings, as_json=options.json)
-    else:
-        text = "\n".join(str(line) for line in request.lines(settings, options.id))
-    sys.stdout.write(f"{text}\n")
-    return 0
+        ),
+        "history": lambda: report.history_text(settings, as_json=options.json, last=options.last),
+        "maintenance": lambda: _maintenance(settings, options),
+        "prune": lambda: housekeeping.prune(
+            settings, settings.keep if options.keep is None else options.keep, _who(options.by)
+        ),
+        "request": lambda: "\n".join(str(line) for line in request.lines(settings, options.id)),
+    }
+    return answers[options.command]()
+
+
+def _maintenance(settings: Settings, options: argparse.Namespace) -> str:
+    if options.state == "on":
+        _require_root(settings)
+        allowed = [network for group in options.allow for network in group]
+        return maintenance.close(settings, options.reason, allowed, _who(options.by))
+    if options.state == "off":
+        _require_root(settings)
+        return maintenance.open_again(settings, _who(options.by))
+    return f"{settings.app} is {maintenance.state(settings) or 'open'}"
 
 
 def _require_root(settings: Settings) -> None:
@@ -117,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest="command",
         required=True,
-        metavar="{release,rollback,status,history,boot,request,check-settings}",
+        metavar="COMMAND",
     )
     release = commands.add_parser("release", help="make a version live, out of its artifact")
     release.add_argument("version", help="such as v1.4.2")
@@ -125,17 +172,22 @@ def _parser() -> argparse.ArgumentParser:
     rollback = commands.add_parser("rollback", help="return to an installed good release")
     rollback.add_argument("version", nargs="?", help="by default the last good one before this")
     _add_order(rollback)
-    for name, help_text in (
-        ("status", "what is live, installed and under way"),
-        ("history", "what was released and rolled back, and what came of it"),
-    ):
-        asking = commands.add_parser(name, help=help_text)
-        asking.add_argument("--json", action="store_true", help="for programs")
+    asking = commands.add_parser("status", help="what is live, installed and under way")
+    asking.add_argument("--json", action="store_true", help="for programs")
+    asking = commands.add_parser("history", help="what was done here, and what came of it")
+    asking.add_argument("--json", action="store_true", help="for programs")
+    asking.add_argument("--last", type=int, metavar="N", help="the last N operations only")
+    _add_upkeep(commands)
     commands.add_parser("boot", help="start what is live; the host does this at its boot")
+    commands.add_parser("catch-up", help="get what the fleet has released without this host")
+    marking = commands.add_parser("fleet-mark", help="note what the whole fleet serves now")
+    marking.add_argument("version", help="such as v1.4.2")
+    marking.add_argument("--serial", type=int, required=True, help="greater than the one before")
     asking = commands.add_parser("request", help="all log lines of one request")
     asking.add_argument("id", help="its X-Request-ID")
-    checking = commands.add_parser("check-settings", help="check a file of settings")
-    checking.add_argument("file", type=Path)
+    for name in ("check-settings", "check-announcements"):
+        checking = commands.add_parser(name, help="check a file that the role `release` wrote")
+        checking.add_argument("file", type=Path)
     inside = commands.add_parser("_run")
     inside.add_argument("verb", choices=["release", "rollback"])
     inside.add_argument("version", nargs="?")
@@ -143,7 +195,27 @@ def _parser() -> argparse.ArgumentParser:
     inside.add_argument("--started", type=float)
     inside.add_argument("--operation")
     commands.add_parser("_recover")
+    announcing = commands.add_parser("_announce")
+    announcing.add_argument("operation")
     return parser
+
+
+def _add_upkeep(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    closing = commands.add_parser("maintenance", help="close the site to the public, or open it")
+    closing.add_argument("state", choices=["on", "off", "status"])
+    closing.add_argument("--reason", default="", metavar="TEXT", help="what the public is told")
+    closing.add_argument(
+        "--allow",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar="NETWORK",
+        help="addresses that reach the service all the same",
+    )
+    closing.add_argument("--by", metavar="WHO", help="who asks for it")
+    pruning = commands.add_parser("prune", help="remove releases to make room on the disk")
+    pruning.add_argument("--keep", type=int, metavar="N", help="how many stay; as configured")
+    pruning.add_argument("--by", metavar="WHO", help="who asks for it")
 
 
 def _add_order(parser: argparse.ArgumentParser) -> None:

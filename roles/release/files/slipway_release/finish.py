@@ -6,10 +6,20 @@ import contextlib
 import dataclasses
 import time
 
-from slipway_release import durable, environment, history, install, switch, units
+from slipway_release import (
+    announce,
+    durable,
+    environment,
+    history,
+    install,
+    metrics,
+    switch,
+    units,
+)
 from slipway_release.history import Entry
+from slipway_release.keep import kept_versions
 from slipway_release.settings import Settings
-from slipway_release.state import Release, Store
+from slipway_release.state import Store
 from slipway_release.work import Work
 
 
@@ -36,7 +46,7 @@ def record(work: Work) -> str:
 
 
 def add_history(work: Work, result: str, reason: str) -> None:
-    """Add the operation to the history, once."""
+    """Add the operation to the history, once, and tell the outside."""
     operation = work.operation
     if any(entry.id == operation.id for entry in history.read(work.settings)):
         return
@@ -55,43 +65,36 @@ def add_history(work: Work, result: str, reason: str) -> None:
         steps=dict(work.steps),
     )
     history.add(work.settings, entry)
+    metrics.write(work.settings, work.store)
+    announce.begin(work.settings, entry.id)
 
 
 def prune(work: Work) -> str:
     """Remove the releases, the artifacts and the wheels that are kept no longer."""
     settings, store = work.settings, work.store
-    kept = kept_versions(settings, store, work.operation.previous)
+    running = units.running(settings.app)
+    kept = kept_versions(store, settings.keep, running, work.operation.previous)
+    removed = remove_releases(settings, store, kept)
+    live = settings.artifact(work.version)
+    for artifact in live.parent.glob(f"{settings.app}-v*.tar"):
+        # A later one may have come while this operation ran.
+        if artifact != live and artifact.stat().st_mtime < work.operation.started:
+            durable.remove(artifact)
+    with contextlib.suppress(OSError):
+        for result in settings.lock.parent.glob(f"{settings.app}-*.result"):
+            if work.operation.id not in result.name:
+                result.unlink()
+    return ", ".join(removed) or "nothing to remove"
+
+
+def remove_releases(settings: Settings, store: Store, kept: set[str]) -> list[str]:
+    """Remove every release that is not kept, and the wheels that no kept one has; name them."""
     removed = [release for release in store.all() if release.version not in kept]
     for release in removed:
         # What is half removed must not look complete after a power cut.
         store.save(dataclasses.replace(release, stage="incomplete"))
         install.remove_folder(settings, release.version)
         store.forget(release.version)
-    live = settings.artifact(work.version)
-    for artifact in live.parent.glob(f"{settings.app}-v*.tar"):
-        # A later one may have come while this operation ran.
-        if artifact != live and artifact.stat().st_mtime < work.operation.started:
-            durable.remove(artifact)
     wheels = (environment.wheels_of(settings.release(version)) for version in kept)
     environment.forget_wheels(settings, set().union(*wheels))
-    with contextlib.suppress(OSError):
-        for result in settings.lock.parent.glob(f"{settings.app}-*.result"):
-            if work.operation.id not in result.name:
-                result.unlink()
-    return ", ".join(release.version for release in removed) or "nothing to remove"
-
-
-def kept_versions(settings: Settings, store: Store, previous: str | None) -> set[str]:
-    """Return the releases that stay installed: the live one, then the best ways back."""
-    current = store.current()
-
-    def value(release: Release) -> tuple[bool, bool, bool, float]:
-        return (
-            release.version == current,
-            release.version == previous,
-            store.is_candidate(release),
-            release.activated,
-        )
-
-    best = sorted(store.all(), key=value, reverse=True)
-    return {release.version for release in best[: settings.keep]}
+    return [release.version for release in removed]

@@ -171,27 +171,6 @@ def smoke(work: Work) -> str:
         time.sleep(_OUTSIDE_POLL_SECONDS)
 
 
-def watch(work: Work) -> str:
-    """Watch the release with the public on it, while the old one still runs; then accept it.
-
-    Raises:
-        FailedError: It restarted, ended, or stopped answering.
-    """
-    service = units.service(work.settings.app, work.version)
-    deadline = time.monotonic() + work.settings.watch_seconds
-    while True:
-        status = units.status(service)
-        if status.crashed or status.active != "active":
-            raise _failure(work, f"{work.version} did not stay up: {status}.")
-        answer = probe.from_outside(work.settings, _ANSWER_SECONDS)
-        if answer.status != _OK:
-            raise _failure(work, f"{work.settings.smoke_url} failed after the switch: {answer}.")
-        if time.monotonic() > deadline:
-            work.accept()
-            return "steady"
-        time.sleep(_OUTSIDE_POLL_SECONDS)
-
-
 def _failure(work: Work, message: str) -> FailedError:
     service = units.service(work.settings.app, work.version)
     return FailedError(message, journal.last_lines(service, work.since))

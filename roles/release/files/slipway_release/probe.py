@@ -56,8 +56,10 @@ class _UnixConnection(http.client.HTTPConnection):
 class _TlsConnection(http.client.HTTPSConnection):
     """HTTPS to one address, whatever the name resolves to; the certificate is for the name."""
 
-    def __init__(self, name: str, port: int, address: str, timeout: float) -> None:
-        self._context = _context()
+    def __init__(
+        self, name: str, port: int, address: str, certificates: str, timeout: float
+    ) -> None:
+        self._context = _context(certificates)
         super().__init__(name, port, timeout=timeout, context=self._context)
         self._address = address
 
@@ -67,9 +69,9 @@ class _TlsConnection(http.client.HTTPSConnection):
 
 
 @functools.lru_cache(maxsize=1)
-def _context() -> ssl.SSLContext:
+def _context(certificates: str) -> ssl.SSLContext:
     # Reading the system's authorities takes longer than the question itself.
-    return ssl.create_default_context()
+    return ssl.create_default_context(cafile=certificates or None)
 
 
 def on_socket(settings: Settings, version: str, path: str, timeout: float) -> Answer:
@@ -86,7 +88,11 @@ def from_outside(settings: Settings, timeout: float) -> Answer:
     connection: http.client.HTTPConnection
     if url.scheme == "https":
         connection = _TlsConnection(
-            settings.smoke_host, url.port or 443, settings.smoke_address, timeout
+            settings.smoke_host,
+            url.port or 443,
+            settings.smoke_address,
+            settings.smoke_certificates,
+            timeout,
         )
     else:
         connection = http.client.HTTPConnection(

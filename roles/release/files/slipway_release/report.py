@@ -7,7 +7,7 @@ import json
 from datetime import datetime, timezone
 from typing import Any
 
-from slipway_release import history, units
+from slipway_release import history, maintenance, units
 from slipway_release.lock import holder_of
 from slipway_release.settings import Settings
 from slipway_release.state import Store
@@ -18,6 +18,7 @@ def status(settings: Settings) -> dict[str, Any]:
     store = Store(settings)
     running = units.running(settings.app)
     holder = holder_of(settings.lock)
+    closure = maintenance.state(settings)
     return {
         "app": settings.app,
         "current": store.current(),
@@ -34,6 +35,7 @@ def status(settings: Settings) -> dict[str, Any]:
             for release in store.all()
         ],
         "operation": dataclasses.asdict(holder) if holder else None,
+        "maintenance": dataclasses.asdict(closure) if closure else None,
     }
 
 
@@ -54,14 +56,18 @@ def status_text(settings: Settings) -> str:
         lines.append(line.rstrip())
         if release["reason"]:
             lines.append(f"      {release['reason']}")
+    if closure := maintenance.state(settings):
+        lines.insert(1, f"  {closure}")
     if holder := holder_of(settings.lock):
         lines.append(f"Under way: {holder.verb} {holder.version} by {holder.who}, at {holder.step}")
     return "\n".join(lines)
 
 
-def history_text(settings: Settings, *, as_json: bool) -> str:
-    """Return the history, oldest first."""
+def history_text(settings: Settings, *, as_json: bool, last: int | None = None) -> str:
+    """Return the history, oldest first; all of it, or its last entries."""
     entries = history.read(settings)
+    if last is not None:
+        entries = entries[-last:] if last > 0 else []
     if as_json:
         return json.dumps([dataclasses.asdict(entry) for entry in entries], indent=1)
     return "\n".join(str(entry) for entry in entries) or "Nothing was released here yet."

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+from slipway_release import units
 from slipway_release.errors import RefusedError
+from slipway_release.keep import size, spare
 from slipway_release.manifest import Manifest
 from slipway_release.settings import Settings
+from slipway_release.state import Store
 
 _MEGABYTE = 1_000_000
+_CACHES = {
+    "journalctl --vacuum-size=100M": Path("/var/log/journal"),
+    "apt-get clean": Path("/var/cache/apt/archives"),
+}
 
 
 def require(settings: Settings, manifest: Manifest, kind: str) -> str:
@@ -46,9 +54,25 @@ def _device(path: Path) -> int:
 
 def _sentence(settings: Settings, manifest: Manifest, folder: Path, needed: int, free: int) -> str:
     missing = (needed - free) // _MEGABYTE + 1
+    ways = ", ".join(f"`{way}` ({what})" for way, what in _ways(settings, folder))
     return (
         f"{manifest.version} needs {needed // _MEGABYTE} MB on the disk of {folder} (of which "
         f"{settings.free_megabytes} MB stay free), {free // _MEGABYTE} MB are there: free "
-        f"{missing} MB, for example with `journalctl --vacuum-size=100M`, `apt-get clean`, or a "
-        f"smaller release_keep (now {settings.keep})."
+        f"{missing} MB, for example with {ways}."
     )
+
+
+def _ways(settings: Settings, folder: Path) -> Iterator[tuple[str, str]]:
+    """Find what can be freed on the disk of a folder; the greatest is named first."""
+    found = []
+    releases = spare(settings, Store(settings), units.running(settings.app))
+    if releases and _device(settings.releases) == _device(folder):
+        taken = sum(releases.values())
+        found.append((taken, "slipway prune --keep=2", f"{', '.join(releases)}: about"))
+    for command, place in _CACHES.items():
+        if place.is_dir() and _device(place) == _device(folder):
+            found.append((size(place), command, f"{place}: at most"))
+    for taken, command, what in sorted(found, reverse=True):
+        if taken >= _MEGABYTE:
+            yield command, f"{what} {taken // _MEGABYTE} MB"
+    yield f"du -xh {folder} | sort -h | tail", "what else is there"

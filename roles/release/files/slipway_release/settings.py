@@ -32,6 +32,7 @@ class Settings:
         version_key: Member of the health answer that holds the version; '' when it has none.
         smoke_url: Address of the health path as the outside sees it.
         smoke_address: Where that address is looked for: this host's own Nginx.
+        smoke_certificates: File with the certificates that it is known by; '' for the system's.
         has_preflight: Whether there is a unit `<app>-preflight@`.
         has_migrations: Whether there is a unit `<app>-migrate@`.
         restore_point_command: Run before migrations with VERSION and PREVIOUS set; [] for none.
@@ -39,8 +40,12 @@ class Settings:
         ready_seconds: Longest time from the start to the first ready answer.
         smoke_seconds: Longest time until the new version answers through Nginx.
         watch_seconds: Time that the new release is watched before the old one is stopped.
+        watch_error_ratio: Share of failed requests that the new release may have above the old one.
+        watch_minimum_requests: Number of requests from which on their share of failures counts.
         warm_up_requests: Number of requests before the first of the public.
         free_megabytes: Room that a release must leave on the disk.
+        metrics: File for Prometheus, rewritten after each operation.
+        announcements: File with the addresses that hear of each operation, for root alone.
     """
 
     app: str
@@ -55,6 +60,7 @@ class Settings:
     version_key: str
     smoke_url: str
     smoke_address: str
+    smoke_certificates: str
     has_preflight: bool
     has_migrations: bool
     restore_point_command: tuple[str, ...]
@@ -62,8 +68,12 @@ class Settings:
     ready_seconds: float
     smoke_seconds: float
     watch_seconds: float
+    watch_error_ratio: float
+    watch_minimum_requests: int
     warm_up_requests: int
     free_megabytes: int
+    metrics: Path
+    announcements: Path
 
     @property
     def releases(self) -> Path:
@@ -79,6 +89,11 @@ class Settings:
     def smoke_host(self) -> str:
         """Public name of the service."""
         return urlsplit(self.smoke_url).hostname or "localhost"
+
+    @property
+    def maintenance(self) -> Path:
+        """What Nginx includes into the site; while it is there, the site is closed."""
+        return self.state / "maintenance" / "site.conf"
 
     def release(self, version: str) -> Path:
         """Folder of a release."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from slipway_release import finish, gate, install, switch, verify
+from slipway_release import finish, gate, install, switch, verify, watch
 from slipway_release.work import Work
 
 _BOTH = frozenset({"release", "rollback"})
@@ -45,7 +45,7 @@ STEPS: tuple[Step, ...] = (
     Step("warm up", gate.warm_up),
     Step("switch", switch.switch),
     Step("smoke", gate.smoke),
-    Step("watch", gate.watch),
+    Step("watch", watch.watch),
     Step("drain", finish.drain, final=True),
     Step("record", finish.record, final=True),
     Step("prune", finish.prune, final=True),

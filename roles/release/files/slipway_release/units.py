@@ -79,6 +79,15 @@ def stop(*names: str) -> None:
     _systemctl("stop", *names)
 
 
+def reload(name: str) -> None:
+    """Let a unit read its settings again, if it runs.
+
+    Raises:
+        FailedError: It did not.
+    """
+    _systemctl("try-reload-or-restart", name)
+
+
 def forget_failures(*names: str) -> None:
     """Clear what earlier attempts left: a failed unit, a start limit, a number of restarts."""
     subprocess.run(["systemctl", "reset-failed", *names], check=False, capture_output=True)
