@@ -105,16 +105,25 @@ def facts(distribution: str) -> dict[str, Any]:
     }
 
 
-def render(
-    folder: Path, settings: Mapping[str, Any], templates: Mapping[str, str] = TEMPLATES
-) -> dict[str, Path]:
-    """Renders templates for all distributions; answers the folder of each."""
-    for name in DISTRIBUTIONS:
-        (folder / name).mkdir(parents=True)
+def one_of_each() -> dict[str, Any]:
+    """An inventory with a host of each distribution, which does everything."""
     hosts = {name: {"facts": facts(name)} for name in DISTRIBUTIONS}
-    inventory = folder / "hosts.json"
     groups = {group: {"hosts": dict.fromkeys(hosts)} for group in ("app", "database", "cache")}
-    inventory.write_text(json.dumps({"all": {"hosts": hosts}, **groups}))
+    return {"all": {"hosts": hosts}, **groups}
+
+
+def render(
+    folder: Path,
+    settings: Mapping[str, Any],
+    templates: Mapping[str, str] = TEMPLATES,
+    hosts: Mapping[str, Any] | None = None,
+) -> dict[str, Path]:
+    """Renders templates for every host of an inventory; answers the folder of each."""
+    inventory = folder / "hosts.json"
+    groups = hosts or one_of_each()
+    inventory.write_text(json.dumps(groups))
+    for name in groups["all"]["hosts"]:
+        (folder / name).mkdir(parents=True)
     shared = ROOT / "inventories/shared"
     extra = {
         **yaml.safe_load((shared / "kit.yml").read_text()),
@@ -156,4 +165,4 @@ def render(
         stdin=subprocess.DEVNULL,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    return {name: folder / name for name in DISTRIBUTIONS}
+    return {name: folder / name for name in groups["all"]["hosts"]}

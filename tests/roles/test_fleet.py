@@ -1,0 +1,153 @@
+"""The wiring of several hosts: who opens what for whom, and how a host is taken out."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from roles.balancer.files import slipway_balancer
+from tests.roles.conftest import SETTINGS
+from tests.roles.rendering import facts, render
+
+TEMPLATES = {
+    "nftables.conf": "firewall/templates/nftables.conf.j2",
+    "site.conf": "nginx/templates/site.conf.j2",
+    "pg_hba.conf": "postgresql/templates/pg_hba.conf.j2",
+    "postgresql.conf": "postgresql/templates/server.conf.j2",
+    "store.conf": "redis/templates/store.conf.j2",
+    "quay@.service": "app/templates/app@.service.j2",
+    "balancer.service": "balancer/templates/balancer.service.j2",
+    "catch-up.service": "fleet/templates/catch-up.service.j2",
+}
+ADDRESSES = {
+    "lb1": "10.0.0.10",
+    "web1": "10.0.0.11",
+    "web2": "fd00::12",
+    "db1": "10.0.0.13",
+}
+GROUPS = {"balancer": ["lb1"], "app": ["web1", "web2"], "database": ["db1"], "cache": ["db1"]}
+SECRETS = {
+    "vault_database_password": "secret-of-the-service",
+    "vault_database_owner_password": "secret-of-the-owner",
+    "vault_cache_password": "secret-of-the-cache",
+}
+
+
+def inventory() -> dict[str, Any]:
+    hosts = {
+        name: {"facts": facts("debian-12"), "ansible_host": address}
+        for name, address in ADDRESSES.items()
+    }
+    groups = {group: {"hosts": dict.fromkeys(names)} for group, names in GROUPS.items()}
+    return {"all": {"hosts": hosts}, **groups}
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folder of rendered files of each host."""
+    folder = tmp_path_factory.mktemp("fleet")
+    return render(folder, {**SETTINGS, **SECRETS}, TEMPLATES, inventory())
+
+
+def opened(path: Path) -> list[str]:
+    """The rules of a firewall that let new connections in, those of operators left out."""
+    lines = (line.strip() for line in path.read_text().splitlines())
+    return sorted(
+        line
+        for line in lines
+        if "dport" in line and line.endswith("accept") and "192.0.2." not in line
+        and "2001:db8:" not in line
+    )  # fmt: skip
+
+
+def test_only_the_balancer_is_open_to_everybody(fleet: dict[str, Path]) -> None:
+    assert opened(fleet["lb1"] / "nftables.conf") == ["tcp dport { 80, 443 } accept"]
+    assert opened(fleet["web1"] / "nftables.conf") == [
+        "ip saddr { 10.0.0.10, 10.0.0.11 } tcp dport 443 accept",
+        "ip6 saddr { fd00::12 } tcp dport 443 accept",
+    ]
+    assert opened(fleet["db1"] / "nftables.conf") == [
+        "ip saddr { 10.0.0.11 } tcp dport 5432 accept",
+        "ip saddr { 10.0.0.11 } tcp dport 6379 accept",
+        "ip6 saddr { fd00::12 } tcp dport 5432 accept",
+        "ip6 saddr { fd00::12 } tcp dport 6379 accept",
+    ]
+
+
+def test_the_database_wants_tls_and_a_password_of_exactly_the_hosts_that_serve(
+    fleet: dict[str, Path],
+) -> None:
+    lines = [line.split() for line in (fleet["db1"] / "pg_hba.conf").read_text().splitlines()]
+    remote = [words for words in lines if words and words[0].startswith("host")]
+    assert {words[0] for words in remote} == {"hostssl"}
+    assert {words[3] for words in remote} == {"10.0.0.11/32", "fd00::12/128"}
+    assert {words[-1] for words in remote} == {"scram-sha-256"}
+    assert "listen_addresses = '*'" in (fleet["db1"] / "postgresql.conf").read_text()
+
+
+def test_the_balancer_verifies_the_hosts_and_they_believe_only_it(fleet: dict[str, Path]) -> None:
+    balancer = (fleet["lb1"] / "site.conf").read_text()
+    assert "server 10.0.0.11:443 max_fails=3" in balancer
+    assert "server [fd00::12]:443 max_fails=3" in balancer
+    assert "proxy_ssl_verify on;" in balancer
+    assert "proxy_pass https://quay;" in balancer
+    served = (fleet["web1"] / "site.conf").read_text()
+    assert "set_real_ip_from 10.0.0.10;" in served
+    assert served.count("set_real_ip_from") == 1
+    assert "server unix:/srv/quay/current/web.sock" in served
+    assert "set_real_ip_from" not in balancer
+
+
+def test_the_service_reaches_the_database_and_the_cache_alone(fleet: dict[str, Path]) -> None:
+    unit = (fleet["web1"] / "quay@.service").read_text()
+    assert "IPAddressDeny=any" in unit
+    assert "IPAddressAllow=10.0.0.13\n" in unit
+    assert "PrivateNetwork=yes" not in unit
+
+
+def test_no_secret_is_in_a_unit_or_a_site(fleet: dict[str, Path]) -> None:
+    for host in fleet.values():
+        for name in TEMPLATES.keys() - {"store.conf"}:
+            assert "secret-of-the" not in (host / name).read_text(), name
+
+
+def run(*command: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    program = shutil.which(command[0], path="/usr/sbin:/sbin:/usr/bin:/bin")
+    assert program, f"{command[0]} is missing: `make test` installs what the tests need"
+    return subprocess.run(
+        [program, *command[1:]], input=text, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_host_is_out_by_rules_that_nftables_takes(tmp_path: Path) -> None:
+    settings = slipway_balancer.Settings(
+        app="quay-2",
+        name="quay.example",
+        hosts={"web1": "10.0.0.11", "web2": "fd00::12"},
+        certificates="",
+        port=443,
+        user="root",
+        health_path="/health",
+        version_key="release",
+        drain_seconds=1.0,
+    )
+    path = tmp_path / "out.nft"
+    for out in ([], ["10.0.0.11"], ["10.0.0.11", "fd00::12"]):
+        text = slipway_balancer.rules(settings, out)
+        path.write_text(text)
+        result = run("unshare", "--net", "nft", "--check", "--file", str(path))
+        assert result.returncode == 0, result.stderr
+        assert text.count("reject with tcp reset") == len(out)
+
+
+@pytest.mark.parametrize("unit", ["balancer.service", "catch-up.service"])
+def test_systemd_accepts_the_units(fleet: dict[str, Path], unit: str, tmp_path: Path) -> None:
+    text = (fleet["lb1"] / unit).read_text()
+    for command in ("/usr/local/sbin/slipway-balancer", "/usr/local/sbin/slipway"):
+        text = text.replace(f"{command} ", "/bin/true ")
+    path = tmp_path / f"quay-{unit}"
+    path.write_text(text)
+    result = run("systemd-analyze", "verify", "--man=no", str(path))
+    assert [line for line in result.stderr.splitlines() if path.name in line] == []
