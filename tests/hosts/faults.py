@@ -20,6 +20,8 @@ from tests.hosts.repository import ROOT, Repository
 #: Every step of a release, in its order.
 RELEASE_STEPS = [step.name for step in STEPS if "release" in step.verbs]
 
+_FOLDER = "/run/slipway-faults"
+
 #: The tool as it is, but for a wait before a step that a file names.
 WAITING_TOOL = """#!/usr/bin/python3 -I
 import sys
@@ -57,6 +59,23 @@ class Candidate:
 
     version: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class Held:
+    """A release that waits before a step.
+
+    Attributes:
+        process: The SSH session that asked for it.
+        machine: Where it waits.
+    """
+
+    process: subprocess.Popen[bytes]
+    machine: Machine
+
+    def go_on(self) -> None:
+        """Lets it do the step, and all that come after."""
+        self.machine.run(f"rm -rf {_FOLDER}")
 
 
 @dataclass
@@ -107,10 +126,9 @@ class FaultyHost:
         return self.machine.run(self.command(candidate), check=False)
 
     @contextmanager
-    def held(self, candidate: Candidate, step: str) -> Iterator[subprocess.Popen[bytes]]:
+    def held(self, candidate: Candidate, step: str) -> Iterator[Held]:
         """A release that waits before a step; it goes on when the context ends."""
-        folder = "/run/slipway-faults"
-        self.machine.run(f"mkdir -p {folder}; rm -f {folder}/*; printf '{step}' > {folder}/step")
+        self.machine.run(f"mkdir -p {_FOLDER}; rm -f {_FOLDER}/*; printf '{step}' > {_FOLDER}/step")
         remote = f"sudo -n {self.command(candidate)}"
         process = subprocess.Popen(
             [*self.machine.ssh, remote],
@@ -120,10 +138,10 @@ class FaultyHost:
             env=os.environ,
         )
         try:
-            self.machine.wait_for(f"test -e {folder}/reached", 60)
-            yield process
+            self.machine.wait_for(f"test -e {_FOLDER}/reached", 60)
+            yield Held(process, self.machine)
         finally:
-            self.machine.run(f"rm -rf {folder}", check=False)
+            self.machine.run(f"rm -rf {_FOLDER}", check=False)
             process.kill()
             process.communicate()
 

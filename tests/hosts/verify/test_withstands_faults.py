@@ -1,9 +1,11 @@
 """Releases that are hit, at every step: service goes on, and the next run converges.
 
 The table is in docs/reliability.md. By default a few steps stand for all; `make test-faults` takes
-every step of the release tool.
+every step of the release tool for each fault.
 """
 
+import asyncio
+import itertools
 import os
 import time
 from collections.abc import Iterator
@@ -13,16 +15,32 @@ import httpx
 import pytest
 
 from tests.hosts.faults import RELEASE_STEPS, Candidate, FaultyHost
+from tests.hosts.injections import FAULTS, Fault, SmallDisk
 from tests.hosts.load import Load, Site
 from tests.hosts.machine import Machine
 from tests.hosts.operator import Operator
-from tests.hosts.repository import Repository
+from tests.hosts.record import Record
+from tests.hosts.repository import ROOT, Repository
 
-SCENARIO = Path(os.environ.get("SLIPWAY_LAB_STATE", "none")).name
-#: The first change, the switch, and what comes after the proof; on other hosts the switch alone.
-FEW = ["environment", "switch", "drain"] if SCENARIO == "debian-12" else ["switch"]
-STEPS = RELEASE_STEPS if os.environ.get("SLIPWAY_FAULTS") == "all" else FEW
-every_step = pytest.mark.parametrize("step", STEPS)
+ALL = os.environ.get("SLIPWAY_FAULTS") == "all"
+#: On the other scenarios a few cases show that nothing differs.
+FIRST = Path(os.environ.get("SLIPWAY_LAB_STATE", "none")).name == "debian-12"
+#: The first change, the switch, and what comes after the proof.
+FEW = ["environment", "switch", "drain"]
+
+
+def cases() -> list[tuple[Fault, str]]:
+    """Every fault at every step, or each of them at one."""
+    if ALL:
+        return list(itertools.product(FAULTS, RELEASE_STEPS))
+    some = list(zip(FAULTS, itertools.cycle(FEW), strict=False))
+    return some if FIRST else some[:2]
+
+
+power_steps = pytest.mark.parametrize(
+    "step", RELEASE_STEPS if ALL else (FEW if FIRST else ["switch"])
+)
+disk_steps = pytest.mark.parametrize("step", RELEASE_STEPS if ALL else ["environment"])
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +49,16 @@ def host(machine: Machine, repository: Repository) -> Iterator[FaultyHost]:
     faulty.install()
     yield faulty
     faulty.restore()
+
+
+@pytest.fixture(scope="module")
+def record() -> Iterator[Record]:
+    """Ends as the table, beside the other reports of the tests."""
+    made = Record()
+    yield made
+    path = ROOT / ".slipway/reports/faults.md"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(str(made))
 
 
 @pytest.fixture(scope="module")
@@ -72,61 +100,104 @@ def converges(host: FaultyHost, client: httpx.Client, candidate: Candidate) -> N
     assert host.machine.run("systemctl --failed --plain --no-legend").stdout == ""
 
 
-@every_step
+@power_steps
 def test_the_host_loses_its_power(
-    host: FaultyHost, client: httpx.Client, version: Iterator[str], step: str
+    host: FaultyHost, client: httpx.Client, version: Iterator[str], record: Record, step: str
 ) -> None:
     candidate = host.bring(next(version))
     before = host.machine.release()
     with host.held(candidate, step):
         host.power_cut()
-    assert serves(host.machine, client) in {before, candidate.version}
-    assert host.machine.release() in {before, candidate.version}
+    seen = serves(host.machine, client)
+    assert seen in {before, candidate.version}
+    assert host.machine.release() == seen
+    record.add("the host loses its power", seen == candidate.version, None)
     converges(host, client, candidate)
 
 
-@every_step
-async def test_the_operation_is_killed(
-    host: FaultyHost, client: httpx.Client, version: Iterator[str], token: str, step: str
+@pytest.mark.parametrize(("fault", "step"), cases(), ids=str)
+async def test_a_fault_during_a_release(
+    host: FaultyHost,
+    client: httpx.Client,
+    version: Iterator[str],
+    token: str,
+    record: Record,
+    fault: Fault,
+    step: str,
 ) -> None:
-    candidate = host.bring(next(version))
-    machine = host.machine
+    await hit(host, client, next(version), token, record, fault, step)
+
+
+@pytest.fixture(scope="module")
+def small(host: FaultyHost) -> Iterator[SmallDisk]:
+    with SmallDisk(host.machine) as disk:
+        yield disk
+
+
+@disk_steps
+@pytest.mark.skipif(not FIRST, reason="the disk is the same on every distribution")
+async def test_the_disk_runs_full_during_a_release(
+    host: FaultyHost,
+    client: httpx.Client,
+    version: Iterator[str],
+    token: str,
+    record: Record,
+    small: SmallDisk,
+    step: str,
+) -> None:
+    fault = Fault("the disk runs full", small.full)
+    await hit(host, client, next(version), token, record, fault, step)
+
+
+async def hit(
+    host: FaultyHost,
+    client: httpx.Client,
+    version: str,
+    token: str,
+    record: Record,
+    fault: Fault,
+    step: str,
+) -> None:
+    """Hold a release at a step under load, let the fault happen, and look at what became of it."""
+    candidate, machine = host.bring(version), host.machine
+    before = machine.release()
+    either = {before, candidate.version}
+
+    def release_through_it() -> None:
+        with host.held(candidate, step) as held, fault.hits(machine, held):
+            assert serves(machine, client) in either
+            held.go_on()
+            ended(machine)
+
     site = Site(machine.site, machine.address, machine.context)
     async with Load(site, token, connections=4) as load:
-        with host.held(candidate, step):
-            unit = f"slipway-{machine.app}-release.service"
-            machine.run(f"kill -KILL $(systemctl show --value -p MainPID {unit})")
-            ended(machine)
-    assert load.report.failures == []
+        await asyncio.to_thread(release_through_it)
+    seen = serves(machine, client)
+    assert seen in either
+    assert machine.release() == seen
+    if fault.harmless:
+        assert seen == candidate.version
+    assert load.report.requests > 100
+    if not fault.loses:
+        assert load.report.failures == []
+    record.add(fault.name, seen == candidate.version, load.report)
     converges(host, client, candidate)
 
 
-@every_step
-def test_the_controller_is_lost(
-    host: FaultyHost, client: httpx.Client, version: Iterator[str], step: str
-) -> None:
-    candidate = host.bring(next(version))
-    with host.held(candidate, step) as process:
-        process.kill()
-        process.wait()
-    # Nobody asks any more: the host finishes by itself.
-    ended(host.machine)
-    assert serves(host.machine, client) == candidate.version
-    converges(host, client, candidate)
-
-
+@pytest.mark.parametrize("step", RELEASE_STEPS if ALL else ["ready"])
 def test_a_second_release_at_once_is_refused_and_names_the_first(
-    host: FaultyHost, version: Iterator[str]
+    host: FaultyHost, version: Iterator[str], record: Record, step: str
 ) -> None:
     first, second = host.bring(next(version)), host.bring(next(version))
-    with host.held(first, "ready"):
+    with host.held(first, step):
         refused = host.release(second)
     assert refused.returncode == 3
     text = refused.stdout + refused.stderr
     assert f"release {first.version}" in text
     assert "since" in text
-    host.machine.wait_for(f"test $(basename $(readlink /srv/harbour/current)) = {first.version}")
     ended(host.machine)
+    assert host.machine.release() == first.version
+    record.add("a second release is asked for", True, None)
 
 
 NEVER_READY = """
@@ -184,8 +255,9 @@ async def test_a_release_that_cannot_serve_takes_no_traffic_for_long(
     repository.git("commit", "--quiet", "--all", "-m", "Mend it")
     site = Site(host.machine.site, host.machine.address, host.machine.context)
     async with Load(site, token, connections=4) as load:
-        result = host.release(candidate)
+        result = await asyncio.to_thread(host.release, candidate)
     assert result.returncode == 1
+    assert load.report.requests > 100
     assert reason in result.stdout + result.stderr
     assert host.machine.release() == before
     if hurt != WRONG_BEHIND_NGINX:

@@ -22,6 +22,7 @@ def status(settings: Settings) -> dict[str, Any]:
     return {
         "app": settings.app,
         "current": store.current(),
+        "back": store.last_good(),
         "releases": [
             {
                 "version": release.version,
