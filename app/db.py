@@ -20,7 +20,7 @@ from sqlalchemy import (
     TypeDecorator,
     event,
 )
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
@@ -173,6 +173,8 @@ def _create_engine(settings: Settings, pool_size: int, **options: Any) -> AsyncE
         **options,
     )
     event.listen(engine.sync_engine, "do_connect", _connect)
+    if url.get_backend_name() == "postgresql":
+        event.listen(engine.sync_engine, "checkout", _refuse_closed)
     if url.get_backend_name() == "sqlite":
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
     return engine
@@ -184,6 +186,17 @@ def _connect(dialect: Dialect, _: object, arguments: Any, options: Any) -> Any: 
         return dialect.connect(*arguments, **options)
     except Exception as error:
         raise UnavailableError from error
+
+
+def _refuse_closed(connection: Any, *_: object) -> None:  # noqa: ANN401
+    """Let the pool replace a connection that the server has closed while nobody used it.
+
+    The driver was told so by the kernel, so that asking it costs no round trip. All the others are
+    judged anew as well: a server that restarts closes every one.
+    """
+    if connection.driver_connection.is_closed():
+        message = "The server has closed the connection."
+        raise InvalidatePoolError(message)
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:  # noqa: ANN401

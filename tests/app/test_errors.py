@@ -11,7 +11,7 @@ from starlette.responses import StreamingResponse
 
 from app.error_handlers import STATUS_OF_ERROR
 from app.errors import ServiceError
-from tests.app.conftest import RunSql, StartApp, log_in
+from tests.app.conftest import Login, RunSql, StartApp, log_in
 
 REQUEST_ID = "request-0123456789"
 
@@ -171,10 +171,45 @@ async def test_a_pool_without_a_free_connection_is_a_503(start_app: StartApp) ->
     assert (await client.get("/api/v1/items")).status_code == 200
 
 
-async def test_a_lost_connection_is_a_503_once(client: httpx.AsyncClient, sql: RunSql) -> None:
+END_CONNECTIONS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE usename = 'harbour' AND pid <> pg_backend_pid()"
+)
+
+
+async def test_connections_that_were_closed_while_idle_are_replaced(
+    client: httpx.AsyncClient, sql: RunSql, login: Login
+) -> None:
+    headers = await login("ann")
+    await asyncio.gather(*(client.get("/api/v1/items") for _ in range(5)))
+    sql(END_CONNECTIONS)
+    # The kernel tells the driver; the tests run in the loop that has to hear it.
+    await asyncio.sleep(0.1)
+    answers = await asyncio.gather(*(client.get("/api/v1/items") for _ in range(5)))
+    assert [answer.status_code for answer in answers] == [200] * 5
+    sql(END_CONNECTIONS)
+    await asyncio.sleep(0.1)
+    item = {"title": "Anchor", "price": "9.99", "quantity": 1}
+    created = await client.post("/api/v1/items", json=item, headers=headers)
+    assert created.status_code == 201
+
+
+async def test_a_connection_that_is_lost_in_use_is_a_503(
+    client: httpx.AsyncClient, sql: RunSql
+) -> None:
     assert (await client.get("/api/v1/items")).status_code == 200
-    sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'harbour'")
-    check_shape(await client.get("/api/v1/items"), 503, "unavailable")
+    lock = "BEGIN; LOCK TABLE items IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(1)"
+    locking = asyncio.create_task(asyncio.to_thread(sql, lock))
+    asked = asyncio.create_task(client.get("/api/v1/items"))
+    waiting = "FROM pg_stat_activity WHERE usename = 'harbour' AND wait_event_type = 'Lock'"
+    for _ in range(200):
+        if sql(f"SELECT pg_terminate_backend(pid) {waiting}"):
+            break
+        if asked.done():
+            asked = asyncio.create_task(client.get("/api/v1/items"))
+        await asyncio.sleep(0.02)
+    check_shape(await asked, 503, "unavailable")
+    await locking
     assert (await client.get("/api/v1/items")).status_code == 200
 
 
