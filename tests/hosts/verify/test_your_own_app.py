@@ -10,6 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+from websockets.frames import CloseCode
 
 from tests.hosts.lab import lab
 from tests.hosts.machine import Machine
@@ -21,7 +24,7 @@ MAIN = '''"""A service that knows nothing of the kit."""
 import os
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import FastAPI, WebSocket
 
 app = FastAPI()
 
@@ -47,6 +50,13 @@ async def write() -> dict[str, list[str]]:
         except OSError:
             refused.append(path)
     return {"refused": refused}
+
+
+@app.websocket("/live")
+async def live(socket: WebSocket) -> None:
+    await socket.accept()
+    while True:
+        await socket.send_text(await socket.receive_text())
 '''
 SETTINGS = {
     "app_name": "quay",
@@ -56,6 +66,7 @@ SETTINGS = {
     "release_health_path": "/healthz",
     "release_ready_path": "/healthz",
     "release_version_key": "",
+    "nginx_websocket_paths": ["/live"],
 }
 
 
@@ -90,7 +101,15 @@ def _repository(folder: Path) -> Repository:
     (path / "quay").mkdir(parents=True)
     (path / "quay/__init__.py").touch()
     (path / "quay/main.py").write_text(MAIN)
-    names = ["fastapi", "gunicorn", "httptools", "uvicorn", "uvicorn-worker", "uvloop"]
+    names = [
+        "fastapi",
+        "gunicorn",
+        "httptools",
+        "uvicorn",
+        "uvicorn-worker",
+        "uvloop",
+        "websockets",
+    ]
     (path / "requirements.in").write_text("\n".join(names) + "\n")
     command = ["uv", "pip", "compile", "--quiet", "--universal", "--python-version=3.11"]
     options = ["--generate-hashes", "--no-header", "--output-file=requirements.txt"]
@@ -143,12 +162,26 @@ async def test_the_playbook_finds_nothing_to_change(quay: Operator, site: httpx.
     assert " changed=0 " in result.text.rpartition("PLAY RECAP")[2].replace("localhost", "")
 
 
-def test_it_is_replaced_and_returned_to(
+async def test_its_websockets_are_told_to_come_back_when_it_is_replaced(
     quay: Operator, site: httpx.Client, machine: Machine
 ) -> None:
     quay.repository.tag("v1.1.0", {"quay/main.py": MAIN.replace('"greeting"', '"welcome"')})
-    released = asyncio.run(quay.release("v1.1.0"))
-    assert released.returncode == 0, released.text
+    name = site.headers["host"]
+    async with connect(
+        f"wss://{name}/live", ssl=machine.context, host=machine.address, server_hostname=name
+    ) as socket:
+        await socket.send("ahoy")
+        assert await socket.recv() == "ahoy"
+        released = await quay.release("v1.1.0")
+        assert released.returncode == 0, released.text
+        # Service restart (RFC 6455, the registry of close codes): come back at once.
+        with pytest.raises(ConnectionClosed) as closed:
+            await asyncio.wait_for(socket.recv(), 30)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == CloseCode.SERVICE_RESTART
+
+
+def test_it_is_returned_to(quay: Operator, site: httpx.Client, machine: Machine) -> None:
     assert "welcome" in site.get("/healthz").json()
     returned = asyncio.run(quay.play("deploy/rollback.yml"))
     assert returned.returncode == 0, returned.text
