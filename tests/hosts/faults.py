@@ -7,10 +7,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import httpx
 
 from slipway_release.steps import STEPS
 from tests.hosts.lab import lab
@@ -145,7 +148,50 @@ class FaultyHost:
             process.kill()
             process.communicate()
 
+    @contextmanager
+    def settings(self, **changes: float) -> Iterator[None]:
+        """Other settings of the tool for the length of a context."""
+        path = f"/etc/slipway/{self.machine.app}.json"
+        before = self.machine.run(f"cat {path}").stdout
+        self.machine.put(json.dumps({**json.loads(before), **changes}).encode(), path)
+        try:
+            yield
+        finally:
+            self.machine.put(before.encode(), path)
+
     def power_cut(self) -> None:
         """Takes the power from the host and gives it back."""
         lab("power-cut", self.machine.name)
         lab("start", self.machine.name)
+
+
+def serves(machine: Machine, client: httpx.Client, seconds: float = 30.0) -> str:
+    """The release that answers from outside, waited for."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            answer = client.get("/health")
+            if answer.status_code == 200:
+                return str(answer.json()["release"])
+        except httpx.TransportError:
+            pass
+        assert time.monotonic() < deadline, "nothing answers"
+        time.sleep(0.2)
+
+
+def ended(machine: Machine) -> None:
+    """Waits for the end of the operation, and of what clears up after it."""
+    unit = f"slipway-{machine.app}-release.service"
+    machine.wait_for(
+        f"systemctl show --value -p ActiveState {unit} | grep -qE 'inactive|failed'", 90
+    )
+
+
+def converges(host: FaultyHost, client: httpx.Client, candidate: Candidate) -> None:
+    """The next run makes the candidate live, whatever the last one left behind."""
+    result = host.release(candidate)
+    text = result.stdout + result.stderr
+    assert result.returncode == 0 or "already" in text, text
+    assert serves(host.machine, client) == candidate.version
+    assert host.machine.release() == candidate.version
+    assert host.machine.run("systemctl --failed --plain --no-legend").stdout == ""

@@ -7,20 +7,19 @@ every step of the release tool for each fault.
 import asyncio
 import itertools
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.hosts.faults import RELEASE_STEPS, Candidate, FaultyHost
+from tests.hosts.faults import RELEASE_STEPS, FaultyHost, converges, ended, serves
 from tests.hosts.injections import FAULTS, Fault, SmallDisk
 from tests.hosts.load import Load, Site
 from tests.hosts.machine import Machine
 from tests.hosts.operator import Operator
 from tests.hosts.record import Record
-from tests.hosts.repository import ROOT, Repository
+from tests.hosts.repository import ROOT
 
 ALL = os.environ.get("SLIPWAY_FAULTS") == "all"
 #: On the other scenarios a few cases show that nothing differs.
@@ -44,14 +43,6 @@ disk_steps = pytest.mark.parametrize("step", RELEASE_STEPS if ALL else ["environ
 
 
 @pytest.fixture(scope="module")
-def host(machine: Machine, repository: Repository) -> Iterator[FaultyHost]:
-    faulty = FaultyHost(machine, repository)
-    faulty.install()
-    yield faulty
-    faulty.restore()
-
-
-@pytest.fixture(scope="module")
 def record() -> Iterator[Record]:
     """Ends as the table, beside the other reports of the tests."""
     made = Record()
@@ -59,45 +50,6 @@ def record() -> Iterator[Record]:
     path = ROOT / ".slipway/reports/faults.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(str(made))
-
-
-@pytest.fixture(scope="module")
-def version() -> Iterator[str]:
-    """Versions that were never released before, each above the last."""
-    begin = int(time.time())
-    return (f"v1.{begin}.{number}" for number in range(1000))
-
-
-def serves(machine: Machine, client: httpx.Client, seconds: float = 30.0) -> str:
-    """The release that answers from outside, waited for."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            answer = client.get("/health")
-            if answer.status_code == 200:
-                return str(answer.json()["release"])
-        except httpx.TransportError:
-            pass
-        assert time.monotonic() < deadline, "nothing answers"
-        time.sleep(0.2)
-
-
-def ended(machine: Machine) -> None:
-    """Waits for the end of the operation, and of what clears up after it."""
-    unit = f"slipway-{machine.app}-release.service"
-    machine.wait_for(
-        f"systemctl show --value -p ActiveState {unit} | grep -qE 'inactive|failed'", 90
-    )
-
-
-def converges(host: FaultyHost, client: httpx.Client, candidate: Candidate) -> None:
-    """The next run makes the candidate live, whatever the last one left behind."""
-    result = host.release(candidate)
-    text = result.stdout + result.stderr
-    assert result.returncode == 0 or "already" in text, text
-    assert serves(host.machine, client) == candidate.version
-    assert host.machine.release() == candidate.version
-    assert host.machine.run("systemctl --failed --plain --no-legend").stdout == ""
 
 
 @power_steps
@@ -198,70 +150,6 @@ def test_a_second_release_at_once_is_refused_and_names_the_first(
     ended(host.machine)
     assert host.machine.release() == first.version
     record.add("a second release is asked for", True, None)
-
-
-NEVER_READY = """
-@application.get("/health/ready")
-async def never() -> JSONResponse:
-    return JSONResponse({"status": "not today"}, 503)
-"""
-ALWAYS_WRONG = """
-@application.middleware("http")
-async def wrong(request, call_next):
-    return JSONResponse({"error": "the keel is broken"}, 500)
-"""
-WRONG_BEHIND_NGINX = """
-@application.middleware("http")
-async def wrong(request, call_next):
-    if "x-request-id" in request.headers:
-        return JSONResponse({"error": "the keel is broken"}, 500)
-    return await call_next(request)
-"""
-
-
-def application(source: str, hurt: str) -> str:
-    """The service's main module, with something wrong in what it makes."""
-    body = "\n".join(f"    {line}" if line else "" for line in hurt.strip().splitlines())
-    return source + (
-        "\n\nfrom fastapi.responses import JSONResponse\n\n_well = create_app\n\n\n"
-        "def create_app(settings=None):\n    application = _well(settings)\n"
-        f"{body}\n"
-        "    application.router.routes.insert(0, application.router.routes.pop())\n"
-        "    return application\n"
-    )
-
-
-@pytest.mark.parametrize(
-    ("hurt", "reason"),
-    [
-        (NEVER_READY, "/health/ready"),
-        (ALWAYS_WRONG, "500"),
-        (WRONG_BEHIND_NGINX, "does not show"),
-    ],
-    ids=["never ready", "answers 500", "fails behind Nginx"],
-)
-async def test_a_release_that_cannot_serve_takes_no_traffic_for_long(
-    host: FaultyHost,
-    repository: Repository,
-    version: Iterator[str],
-    token: str,
-    hurt: str,
-    reason: str,
-) -> None:
-    good = repository.read("app/main.py")
-    before = host.machine.release()
-    candidate = host.bring(next(version), {"app/main.py": application(good, hurt)})
-    (repository.path / "app/main.py").write_text(good)
-    repository.git("commit", "--quiet", "--all", "-m", "Mend it")
-    site = Site(host.machine.site, host.machine.address, host.machine.context)
-    async with Load(site, token, connections=4) as load:
-        result = await asyncio.to_thread(host.release, candidate)
-    assert result.returncode == 1
-    assert load.report.requests > 100
-    assert reason in result.stdout + result.stderr
-    assert host.machine.release() == before
-    if hurt != WRONG_BEHIND_NGINX:
-        assert load.report.failures == []
 
 
 def test_the_database_and_the_cache_are_lost_for_a_moment(
