@@ -8,6 +8,7 @@ A reset, an end of the stream before an answer, a time-out or a 5xx is one.
 import asyncio
 import contextlib
 import json
+import math
 import ssl
 import time
 from collections import Counter
@@ -21,13 +22,32 @@ ANSWER_SECONDS = 10.0
 
 @dataclass
 class Report:
-    """What the load saw: `statuses` by number, `failures` as sentences, `longest` in seconds."""
+    """What the load saw.
+
+    Attributes:
+        statuses: Answers by status.
+        methods: Answers by method.
+        releases: Answers that named their release, by it; `first` holds when it did so first.
+        failures: What went wrong, in sentences.
+        answers: When each answer was complete (`time.monotonic`), and how many seconds it took.
+    """
 
     statuses: Counter[int] = field(default_factory=Counter)
     methods: Counter[str] = field(default_factory=Counter)
     releases: Counter[str] = field(default_factory=Counter)
+    first: dict[str, float] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
-    longest: float = 0.0
+    answers: list[tuple[float, float]] = field(default_factory=list)
+
+    def percentile(self, share: float, since: float = 0.0, until: float = math.inf) -> float:
+        """The time that a share of the answers of a period did not exceed, in seconds."""
+        times = sorted(seconds for at, seconds in self.answers if since <= at <= until)
+        return times[math.ceil(share * len(times)) - 1] if times else math.nan
+
+    @property
+    def longest(self) -> float:
+        """The longest time of all answers, in seconds."""
+        return self.percentile(1.0)
 
     @property
     def requests(self) -> int:
@@ -112,13 +132,16 @@ class Load:
         except (OSError, TimeoutError, asyncio.IncompleteReadError, ValueError) as error:
             self.report.failures.append(f"{method}: {error!r}")
             return False
-        self.report.longest = max(self.report.longest, time.monotonic() - started)
+        ended = time.monotonic()
+        self.report.answers.append((ended, ended - started))
         self.report.statuses[status] += 1
         self.report.methods[method] += 1
         if status >= 400:
             self.report.failures.append(f"{method}: {status} {body[:200]!r}")
         elif b'"release"' in body:
-            self.report.releases[json.loads(body)["release"]] += 1
+            release = json.loads(body)["release"]
+            self.report.releases[release] += 1
+            self.report.first.setdefault(release, ended)
         return headers.get("connection", "").lower() != "close"
 
     def _message(self, turn: int) -> tuple[str, bytes]:

@@ -2,14 +2,16 @@
 
 Ten releases with unchanged dependencies and no migration, and one rollback, while 32 keep-alive
 connections send GET and POST as fast as they are answered. Told are the seconds from the command to
-the switch and to the end, the requests, those that failed, and the longest answer, beside the
-longest one of the same load without a release.
+the switch and to the end, the requests, those that failed, the longest answer, and the 99th
+percentile of the two seconds around the switch as a multiple of that of the same load right before
+the release began.
 """
 
 import asyncio
 import os
 import re
 import shutil
+import statistics
 import sys
 import time
 from collections.abc import Awaitable
@@ -24,6 +26,7 @@ from tests.hosts.operator import Operator, Result
 from tests.hosts.repository import ROOT, Repository
 
 RELEASES = 10
+CALM_SECONDS = 4.0
 STATE = ROOT / ".lab/bench"
 FIRST = "v0.1.0"
 PASSWORD = "Capstan-and-4-anchors"
@@ -70,16 +73,15 @@ async def measure(machine: Machine) -> int:
     repository.tag(FIRST)
     await must(operator.release(FIRST))
     site, token = Site(machine.site, machine.address, machine.context), login(machine)
-    async with Load(site, token) as calm:
-        await asyncio.sleep(5)
-    say(f"before: {calm.report.requests} requests, longest {calm.report.longest * 1000:.0f} ms")
-    say("           command   traffic      done  requests  failed  longest")
+    say("           command   traffic      done  requests  failed  longest  p99: before  switch")
     requests = failed = 0
+    ratios: list[float] = []
     for number in [*range(1, RELEASES + 1), None]:
         version = "rollback" if number is None else f"v0.1.{number}"
         if number is not None:
             repository.tag(version, {"RELEASE.txt": f"{version}\n"})
         async with Load(site, token) as load:
+            await asyncio.sleep(CALM_SECONDS)
             begin = time.monotonic()
             asked = operator.release(version) if number else operator.play("deploy/rollback.yml")
             text = await must(asked)
@@ -87,13 +89,22 @@ async def measure(machine: Machine) -> int:
         report = load.report
         times = re.search(r"traffic after ([0-9.]+) s, done after ([0-9.]+) s", text)
         traffic, done = times.groups() if times else ("?", "?")
+        before = report.percentile(0.99, until=begin)
+        # The release that is new in this round is the one that answered first of all last.
+        switched = max(report.first.values())
+        around = report.percentile(0.99, switched - 0.5, switched + 1.5)
+        ratios.append(around / before)
         say(
             f"{version:<9} {seconds:7.1f} s {traffic:>7} s {done:>7} s {report.requests:9} "
-            f"{len(report.failures):7} {report.longest * 1000:5.0f} ms"
+            f"{len(report.failures):7} {report.longest * 1000:5.0f} ms {before * 1000:8.0f} ms "
+            f"{around / before:6.1f} times"
         )
         requests += report.requests
         failed += len(report.failures)
-    say(f"together {requests} requests, {failed} failed")
+    say(
+        f"together {requests} requests, {failed} failed; "
+        f"p99 at the switch {statistics.median(ratios):.1f} times that before (median)"
+    )
     return 1 if failed else 0
 
 
