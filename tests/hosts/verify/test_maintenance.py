@@ -18,10 +18,13 @@ def _open_afterwards(machine: Machine) -> Iterator[None]:
     machine.run(f"slipway --app {machine.app} maintenance off")
 
 
-def own_address(machine: Machine) -> str:
-    """The address that the host sees this machine by."""
-    with socket.create_connection((machine.address, 443), timeout=5) as connection:
-        return str(connection.getsockname()[0])
+def own_addresses(machine: Machine) -> str:
+    """The addresses that the host sees this machine by."""
+    found = []
+    for address in (machine.address, machine.address6):
+        with socket.create_connection((address, 443), timeout=5) as connection:
+            found.append(str(connection.getsockname()[0]))
+    return " ".join(found)
 
 
 def challenge(machine: Machine) -> str:
@@ -78,19 +81,22 @@ async def test_the_public_is_shut_out_until_the_site_opens(
 
 def test_an_allowed_address_passes(machine: Machine) -> None:
     verb = f"slipway --app {machine.app} maintenance"
-    machine.run(f"{verb} on --allow 192.0.2.0/24")
-    becomes(machine, 503)
-    machine.run(f"{verb} on --allow 192.0.2.0/24 {own_address(machine)}")
-    becomes(machine, 200)
-    refused = machine.run(f"{verb} on --allow nobody.example", check=False)
-    assert refused.returncode == 2
-    assert ask(machine).status_code == 200
+    try:
+        machine.run(f"{verb} on --allow 192.0.2.0/24")
+        becomes(machine, 503)
+        machine.run(f"{verb} on --allow 192.0.2.0/24 {own_addresses(machine)}")
+        becomes(machine, 200)
+        refused = machine.run(f"{verb} on --allow nobody.example", check=False)
+        assert refused.returncode == 2
+        assert ask(machine).status_code == 200
+    finally:
+        machine.run(f"{verb} off")
 
 
 async def test_the_history_of_every_host(machine: Machine, operator: Operator) -> None:
     result = await operator.play("deploy/history.yml", "--extra-vars=last=1")
     assert result.returncode == 0, result.text
     assert machine.name in result.text
-    assert " by " in result.text
+    assert machine.release() in result.text
     metrics = machine.run(f"cat /var/lib/slipway/{machine.app}/metrics.prom").stdout
     assert f'slipway_release_info{{app="{machine.app}",version="{machine.release()}"' in metrics
