@@ -5,6 +5,8 @@ from pathlib import Path
 
 from alembic.script import ScriptDirectory
 
+from migrations import phases
+
 MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
 
 
@@ -13,16 +15,20 @@ class KnownRevisions:
     """The revisions that this code carries.
 
     Attributes:
-        head: the newest one, which this code was written for.
+        required: the last one that expands, which this code cannot do without.
+        behind: those before it, with which it cannot work.
         every: all of them.
     """
 
-    head: str
+    required: str
+    behind: frozenset[str]
     every: frozenset[str]
 
 
 def known_revisions() -> KnownRevisions:
     """Read the revisions from their files, which is not for an event loop."""
-    scripts = ScriptDirectory(str(MIGRATIONS))
-    every = frozenset(script.revision for script in scripts.walk_revisions())
-    return KnownRevisions(scripts.get_current_head() or "", every)
+    revisions = phases.history(ScriptDirectory(str(MIGRATIONS)))
+    required = phases.required(revisions) or ""
+    names = [revision.id for revision in revisions]
+    behind = names[: names.index(required)] if required else []
+    return KnownRevisions(required, frozenset(behind), frozenset(names))

@@ -1,4 +1,4 @@
-"""How Alembic runs the revisions: `alembic upgrade head`.
+"""How Alembic runs the revisions, by `python -m migrations` and by `alembic upgrade head`.
 
 Safe to run while the service serves and while another upgrade runs: an advisory lock lets one
 upgrade work at a time, a short lock timeout keeps a migration that waits for a table from making
@@ -6,41 +6,66 @@ every query behind it wait too, and the revision is then tried again.
 """
 
 import asyncio
-import random
+import contextlib
+import functools
 import sys
 import time
+from typing import Any
 
 from alembic import context
+from alembic.runtime.migration import MigrationContext, MigrationInfo
 from sqlalchemy import Connection, NullPool, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 import app.items.models
 import app.users.models  # noqa: F401
 from app.db import Base
 from app.errors import SettingsError
 from app.settings import DatabaseSettings, load_settings
-
-# Any constant does, as long as all releases use the same.
-ADVISORY_LOCK = 7_303_014_129_117_531
-ADVISORY_LOCK_TIMEOUT = 60.0
-LOCK_TIMEOUT = "1s"
-STATEMENT_TIMEOUT = "10min"
-ATTEMPTS = 10
-LOCK_NOT_AVAILABLE = "55P03"
+from migrations import locks
+from migrations.indexes import invalid_indexes
+from migrations.locks import Blockers
+from migrations.phases import MigrationError
 
 
-def configure(connection: Connection | None = None, url: str | None = None) -> None:
+class Progress:
+    """Tells each revision when it is done, and refuses one that left half an index behind."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def __call__(
+        self, ctx: MigrationContext, step: MigrationInfo, *_: object, **__: object
+    ) -> None:
+        """Look at a revision that has just run, in its transaction."""
+        connection = ctx.connection
+        if ctx.as_sql or connection is None:
+            return
+        if connection.dialect.name == "postgresql" and (broken := invalid_indexes(connection)):
+            message = (
+                f"The index {', '.join(broken)} is invalid: a CREATE INDEX CONCURRENTLY of it has "
+                "failed, and nothing uses it. Make it in its revision by "
+                "migrations.indexes.create_index_concurrently, which drops the broken one first."
+            )
+            raise MigrationError(message)
+        now = time.monotonic()
+        verb = "upgraded to" if step.is_upgrade else "downgraded from"
+        sys.stdout.write(f"{verb} {step.up_revision_id} in {now - self._began:.1f} s\n")
+        sys.stdout.flush()
+        self._began = now
+
+
+def configure(connection: Connection | None = None, **options: Any) -> None:  # noqa: ANN401
     """Tell Alembic what the schema should be and that each revision is one transaction."""
     context.configure(
         connection=connection,
-        url=url,
         target_metadata=Base.metadata,
         transaction_per_migration=True,
         compare_type=True,
         compare_server_default=True,
         render_as_batch=connection is not None and connection.dialect.name == "sqlite",
-        literal_binds=url is not None,
+        on_version_apply=Progress(),
+        **options,
     )
 
 
@@ -51,75 +76,59 @@ def run_once(connection: Connection) -> None:
         context.run_migrations()
 
 
-def take_advisory_lock(connection: Connection) -> None:
-    """Wait until no other upgrade runs.
-
-    It is asked for again and again, not waited for: a waiting statement holds a snapshot, which
-    `CREATE INDEX CONCURRENTLY` of the upgrade in front would wait for, without an end.
-    """
-    deadline = time.monotonic() + ADVISORY_LOCK_TIMEOUT
-    query = text("SELECT pg_try_advisory_lock(:key)")
-    while not connection.execute(query, {"key": ADVISORY_LOCK}).scalar_one():
-        connection.commit()
-        if time.monotonic() > deadline:
-            message = f"Another migration has been running for {ADVISORY_LOCK_TIMEOUT:.0f} s."
-            raise TimeoutError(message)
-        time.sleep(0.1)
-    connection.commit()
-
-
-def run_with_retries(connection: Connection) -> None:
-    """Run the revisions; when a table is busy, let the others through and try again."""
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            run_once(connection)
-        except DBAPIError as error:
-            connection.rollback()
-            busy = getattr(error.orig, "sqlstate", None) == LOCK_NOT_AVAILABLE
-            if not busy or attempt == ATTEMPTS:
-                raise
-            # The randomness keeps it out of step with whatever holds the lock.
-            time.sleep(min(attempt, 5) * (0.5 + random.random()))  # noqa: S311
-        else:
-            return
-
-
-def run_on_postgresql(connection: Connection) -> None:
+def run_on_postgresql(connection: Connection, blockers: Blockers) -> None:
     """Run the revisions with bounded waits, alone."""
-    connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
-    connection.execute(text(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'"))
-    connection.commit()
-    take_advisory_lock(connection)
+    locks.prepare(connection)
+    run = functools.partial(run_once, connection)
+    locks.alone(connection, lambda: locks.with_retries(connection, run, blockers))
+
+
+async def run_watched(engine: AsyncEngine, connection: AsyncConnection) -> None:
+    """Run the revisions, and see meanwhile who is in their way."""
+    pid = (await connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+    await connection.commit()
+    blockers = Blockers(engine, pid)
+    watching = asyncio.create_task(blockers.watch())
     try:
-        run_with_retries(connection)
+        await connection.run_sync(run_on_postgresql, blockers)
     finally:
-        connection.rollback()
-        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": ADVISORY_LOCK})
-        connection.commit()
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
 
 
 async def run_online(settings: DatabaseSettings) -> None:
     """Connect and run the revisions."""
     engine = create_async_engine(settings.sqlalchemy_url, poolclass=NullPool)
-    postgresql = engine.dialect.name == "postgresql"
     try:
         async with engine.connect() as connection:
-            await connection.run_sync(run_on_postgresql if postgresql else run_once)
+            if engine.dialect.name == "postgresql":
+                await run_watched(engine, connection)
+            else:
+                await connection.run_sync(run_once)
             await connection.commit()
     finally:
         await engine.dispose()
 
 
+def print_sql(**options: Any) -> None:  # noqa: ANN401
+    """Print what the revisions run, instead of running it."""
+    configure(literal_binds=True, **options)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
 def main() -> None:
     """Run the revisions, or print their SQL when Alembic is called with `--sql`."""
+    if dialect := context.config.attributes.get("dialect"):
+        print_sql(dialect_name=dialect)
+        return
     try:
         settings = load_settings(DatabaseSettings)
     except SettingsError as error:
         sys.exit(str(error))
     if context.is_offline_mode():
-        configure(url=settings.sqlalchemy_url.render_as_string(hide_password=True))
-        with context.begin_transaction():
-            context.run_migrations()
+        print_sql(url=settings.sqlalchemy_url.render_as_string(hide_password=True))
     else:
         asyncio.run(run_online(settings))
 

@@ -58,13 +58,14 @@ class ReadinessCheck:
 
         A revision that this code does not know is newer: another release has migrated. It was an
         expanding one, so this code still works, and must, because it serves until the other does.
+        A contracting one that has not been run yet takes nothing from this code either.
         """
         if self._known is None:
             self._known = await asyncio.to_thread(known_revisions)
         if revision is None:
             return "missing"
-        if revision in self._known.every and revision != self._known.head:
-            return f"behind: {revision}, this release needs {self._known.head}"
+        if revision in self._known.behind:
+            return f"behind: {revision}, this release needs {self._known.required}"
         return "ok"
 
     async def _check_cache(self) -> str:
