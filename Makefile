@@ -80,7 +80,7 @@ lab-status: environment ## Tell the hosts of the lab and whether they run
 	@$(PYTHON) -m deploy.lab status
 
 ##@ Release
-.PHONY: tag release rollback
+.PHONY: tag release rollback contract
 tag: environment ## Sign a tag of HEAD with the lab's key: make tag VERSION=v0.2.0
 	@$(CONTROLLER)/require.sh tag clean version && $(PYTHON) -m deploy.demo tag $(VERSION)
 
@@ -90,6 +90,9 @@ release: environment ## Release a signed tag: make release VERSION=v1.4.2 [INVEN
 
 rollback: environment ## Return to the last good release, or to VERSION=v1.4.1 [INVENTORY=…]
 	@ansible-playbook -i $(INVENTORY) deploy/rollback.yml $(if $(VERSION),-e release=$(VERSION)) $(ARGS)
+
+contract: environment ## Drop from the schema what only older releases need [INVENTORY=… ARGS=--check]
+	@ansible-playbook -i $(INVENTORY) deploy/contract.yml $(ARGS)
 
 ##@ Keep house
 .PHONY: lock clean help

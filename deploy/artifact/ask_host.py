@@ -1,8 +1,9 @@
 """Asked of a host before a release, on the standard input of its own Python (3.10 or newer).
 
-Prints what a build and a copy have to know, as JSON: the kind of the host, the version that is
-live, where the artifact of a version belongs, the checksum of what is there already, and the number
-of the record of the fleet.
+Prints what a build, a copy and a plan have to know, as JSON: the kind of the host, the version that
+is live, where the artifact of a version belongs, the checksum of what is there already, the number
+of the record of the fleet, the contract revisions that were run, whether the database is saved
+before its schema changes, and the uv that installed what is live.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ _BLOCK = 1 << 20
 _QUESTION = "import platform, sys; print('%d.%d-%s' % (*sys.version_info[:2], platform.machine()))"
 
 
-def ask(app: str, version: str, settings: Path, program: Path) -> dict[str, "str | int | None"]:
+def ask(app: str, version: str, settings: Path, program: Path) -> "dict[str, object]":
     """Return the answers.
 
     Raises:
@@ -28,19 +29,37 @@ def ask(app: str, version: str, settings: Path, program: Path) -> dict[str, "str
         subprocess.run(command, check=True, capture_output=True, text=True).stdout
         for command in (python, status)
     )
-    artifact = Path(values["state"]) / "incoming" / f"{app}-{version}.tar"
+    state, current = Path(values["state"]), json.loads(live)["current"]
+    artifact = state / "incoming" / f"{app}-{version}.tar"
     return {
         "target": target.strip(),
-        "current": json.loads(live)["current"],
+        "current": current,
         "artifact": str(artifact),
         "sha256": _checksum(artifact) if artifact.is_file() else "",
-        "serial": _serial(Path(values["state"]) / "fleet/fleet.json"),
+        "serial": _serial(state / "fleet/fleet.json"),
+        "contracted": _contracted(state / "schema.json"),
+        "restore_point": bool(values.get("has_restore_point")),
+        "uv": _uv(Path(values.get("root", "/")) / "releases" / str(current), target.strip()),
     }
 
 
 def _serial(record: Path) -> int:
     """Return the number of what the fleet released last, as far as this host knows."""
     return int(json.loads(record.read_text())["serial"]) if record.is_file() else 0
+
+
+def _contracted(schema: Path) -> "list[str]":
+    """Return the contract revisions that were run on request."""
+    return list(json.loads(schema.read_text())["contracted"]) if schema.is_file() else []
+
+
+def _uv(release: Path, target: str) -> str:
+    """Return the version of the uv in the artifact of a release, '' where none is known."""
+    try:
+        manifest = json.loads((release / "manifest.json").read_text(encoding="utf-8"))
+        return str(manifest["targets"][target]["uv"]).rpartition("/")[2].split("-")[1]
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
 
 
 def _checksum(path: Path) -> str:

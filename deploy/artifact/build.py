@@ -10,9 +10,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy.artifact import requirements
+from deploy.artifact import requirements, revisions, sbom
 from deploy.artifact.bundle import Bundle, Chosen, Member, write
 from deploy.artifact.errors import ArtifactError
+from deploy.artifact.lock_graph import Name
 from deploy.artifact.repository import Entry, Repository, Tag
 from deploy.artifact.requirements import Pin
 from deploy.artifact.target import Target
@@ -20,9 +21,11 @@ from deploy.artifact.wheels import Cache, Wheel, checksum
 
 KIT = Path(__file__).parents[2]
 # The host puts things of its own under these names into the folder of a release.
-_RESERVED = {".venv", "web.sock", ".requirements.txt", "manifest.json"}
+_RESERVED = {".venv", "web.sock", ".requirements.txt", "manifest.json", sbom.NAME}
 _LARGE_FILE_POINTER = b"version https://git-lfs.github.com/spec/"
 _KEPT_ARTIFACTS = 5
+# What ends the name of the bill of materials that lies beside an artifact.
+_BILL = ".cdx.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +92,17 @@ def build(order: Order) -> Artifact:
         _say(f"{path.name} is there already")
         return Artifact(path, sha256, tag.name, tag.commit)
     members, links = _tree(repository, tag)
+    history = revisions.of_tree(_contents(members))
     pins = requirements.of_tree(_lock_files(members))
     targets = {}
     cache = Cache(order.wheels)
     for target in order.targets:
         targets[str(target)] = _add_target(members, pins, uv, cache, target)
-    sha256 = write(Bundle(order.name, tag, members, links, targets), path)
-    _note(path, sha256)
+    bill = _bill(order, tag, members, uv)
+    members[sbom.NAME] = Member.of(bill)
+    sha256 = write(Bundle(order.name, tag, members, links, targets, history), path)
+    _note(path.with_suffix(_BILL), bill)
+    _note(path.with_suffix(".sha256"), f"{sha256}\n".encode())
     _prune(order, path)
     _say(f"{path.name} built: {path.stat().st_size // 1_000_000} MB")
     return Artifact(path, sha256, tag.name, tag.commit)
@@ -114,6 +121,7 @@ def _built(path: Path) -> str | None:
         sha256 = path.with_suffix(".sha256").read_text(encoding="utf-8").strip()
         if checksum(path) != sha256:
             return None
+        path.with_suffix(_BILL).stat()
         # The newest are kept, and this one is wanted again.
         os.utime(path)
     except FileNotFoundError:
@@ -121,11 +129,10 @@ def _built(path: Path) -> str | None:
     return sha256
 
 
-def _note(path: Path, sha256: str) -> None:
-    note = path.with_suffix(".sha256")
-    temporary = note.with_name(f".{note.name}.{os.getpid()}")
-    temporary.write_text(f"{sha256}\n", encoding="utf-8")
-    temporary.replace(note)
+def _note(path: Path, contents: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(contents)
+    temporary.replace(path)
 
 
 def _prune(order: Order, path: Path) -> None:
@@ -137,7 +144,8 @@ def _prune(order: Order, path: Path) -> None:
     for _, old in sorted(found)[:-_KEPT_ARTIFACTS]:
         if old != path:
             old.unlink(missing_ok=True)
-            old.with_suffix(".sha256").unlink(missing_ok=True)
+            for suffix in (".sha256", _BILL):
+                old.with_suffix(suffix).unlink(missing_ok=True)
 
 
 def _tree(repository: Repository, tag: Tag) -> tuple[dict[str, Member], dict[str, str]]:
@@ -176,16 +184,19 @@ def _link(entry: Entry, contents: bytes) -> str:
     return target
 
 
+def _contents(members: dict[str, Member]) -> dict[str, bytes]:
+    return {
+        path.removeprefix("tree/"): member.contents
+        for path, member in members.items()
+        if path.startswith("tree/") and isinstance(member.contents, bytes)
+    }
+
+
 def _lock_files(members: dict[str, Member]) -> dict[str, bytes]:
     """Return the files that tell the dependencies; those of a workspace have many projects."""
-    chosen = {}
-    for path, member in members.items():
-        name = path.removeprefix("tree/")
-        wanted = name in {requirements.LOCK, requirements.REQUIREMENTS}
-        wanted = wanted or name.rpartition("/")[2] == requirements.PROJECT
-        if wanted and isinstance(member.contents, bytes):
-            chosen[name] = member.contents
-    return chosen
+    return {
+        name: contents for name, contents in _contents(members).items() if requirements.tells(name)
+    }
 
 
 def _add_target(
@@ -209,6 +220,12 @@ def _add_wheel(members: dict[str, Member], wheel: Wheel) -> str:
     elif members[path].sha256 != wheel.sha256:
         raise ArtifactError(f"Two targets need different files {wheel.name}: build them apart.")
     return path
+
+
+def _bill(order: Order, tag: Tag, members: dict[str, Member], uv: Pin) -> bytes:
+    wheels = {path: one.sha256 for path, one in members.items() if path.startswith("wheels/")}
+    lock = _lock_files(members).get(requirements.LOCK)
+    return sbom.make(sbom.Contents(order.name, tag, wheels, Name.of(uv.name, uv.version), lock))
 
 
 def _say(line: str) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.artifact.repository import Tag
+from deploy.artifact.revisions import Revision
 
 FORMAT = 1
 _MANIFEST = "manifest.json"
@@ -67,6 +68,7 @@ class Bundle:
         members: Files by their path.
         links: Symbolic links of the tree; the manifest alone carries them.
         targets: By the name of the target.
+        revisions: Of the schema, the oldest first.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Bundle:
     members: Mapping[str, Member]
     links: Mapping[str, str]
     targets: Mapping[str, Chosen]
+    revisions: tuple[Revision, ...] = ()
 
     def manifest(self) -> bytes:
         """Return the manifest as JSON."""
@@ -86,6 +89,7 @@ class Bundle:
             "files": {path: _facts(member) for path, member in self.members.items()},
             "links": dict(self.links),
             "targets": {name: dataclasses.asdict(chosen) for name, chosen in self.targets.items()},
+            "revisions": [dataclasses.asdict(revision) for revision in self.revisions],
         }
         return json.dumps(values, indent=1, sort_keys=True).encode() + b"\n"
 

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from deploy.artifact.errors import ArtifactError
@@ -192,6 +192,21 @@ class Repository:
             place = end + 1 + int(header[2])
             yield entry, data[end + 1 : place]
             place += 1
+
+    def count(self, revisions: Sequence[str]) -> int:
+        """Return the number of commits in a range (gitrevisions(7))."""
+        return int(self._ask("rev-list", "--count", *revisions, "--"))
+
+    def subjects(self, revisions: Sequence[str], most: int) -> list[str]:
+        """Return the newest commits of a range, each as its short identity and its subject."""
+        options = ("--no-show-signature", f"--max-count={most}", "--format=%h %s")
+        text = self._ask("log", *options, *revisions, "--")
+        # A subject may hold whatever its author typed, a terminal's commands included.
+        return [
+            "".join(c if c.isprintable() else "?" for c in line)
+            for line in text.split("\n")
+            if line
+        ]
 
     def _headers(self, identity: str) -> dict[str, str]:
         lines = self._ask("cat-file", "tag", identity).partition("\n\n")[0].splitlines()

@@ -65,6 +65,11 @@ def of_tree(files: Mapping[str, bytes]) -> list[Pin]:
     )
 
 
+def tells(path: str) -> bool:
+    """Tell whether a file of a tree says what the service depends on, as `of_tree` wants it."""
+    return path in {LOCK, REQUIREMENTS} or path.rpartition("/")[2] == PROJECT
+
+
 def of_uv(kit: Path) -> Pin:
     """Return the uv that hosts install with: the one that this kit's own lock names.
 

@@ -146,6 +146,7 @@ def test_what_is_no_artifact(tmp_path: Path) -> None:
 def test_wheels_for_other_hosts_do_not_change_the_digest(archive: Path) -> None:
     changed = values(archive)
     changed["files"]["wheels/more.whl"] = describe(b"more")
+    changed["files"][manifest.BILL] = describe(b"another bill, as there is one wheel more")
     changed["targets"]["3.99-riscv"] = changed["targets"][KIND]
     before = manifest.read(archive)
     assert manifest.parse(json.dumps(changed)).digest(KIND) == before.digest(KIND)

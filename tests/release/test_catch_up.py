@@ -1,7 +1,6 @@
 """A host that was away learns from its peers, over TLS, what the fleet serves, and follows."""
 
 import contextlib
-import datetime
 import functools
 import http.server
 import ipaddress
@@ -9,6 +8,7 @@ import json
 import ssl
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -57,7 +57,7 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 def _certify(certificate: Path, key: Path) -> None:
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "peer")])
-    now = datetime.datetime.now(datetime.UTC)
+    now = datetime.now(UTC)
     address = x509.IPAddress(ipaddress.ip_address(ADDRESS))
     made = (
         x509.CertificateBuilder()
@@ -65,8 +65,8 @@ def _certify(certificate: Path, key: Path) -> None:
         .issuer_name(name)
         .public_key(private.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([address]), critical=False)
         .sign(private, hashes.SHA256())
     )

@@ -215,15 +215,3 @@ def test_the_lines_of_one_request(world: World) -> None:
         ["quay", "b"],
     ]
     assert world.run("request", "../x; y").status == 2
-
-
-def test_a_restore_point_comes_before_the_migration(bare: World) -> None:
-    command = ["sh", "-c", f'echo "point $VERSION" >> {bare.folder}/ran; echo kept; exit $FAIL']
-    bare.change(restore_point_command=command)
-    checksum = bare.add("v1.0.0")
-    refused = bare.operate("release", "v1.0.0", f"--sha256={checksum}", FAIL="7")
-    assert refused.status == 1
-    assert "The restore point failed" in refused.text
-    assert "migrate" not in (bare.folder / "ran").read_text()
-    assert bare.operate("release", "v1.0.0", f"--sha256={checksum}", FAIL="0").status == 0
-    assert (bare.folder / "ran").read_text().endswith("point v1.0.0\nmigrate v1.0.0\n")

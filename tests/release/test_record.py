@@ -1,5 +1,6 @@
 """What a monitor reads, and what the outside hears of a release."""
 
+import html
 import http.server
 import json
 import shutil
@@ -27,6 +28,8 @@ from tests.release.world import World
 
 NOBODY = {
     "webhook_url": "",
+    "grafana_url": "",
+    "grafana_token": "",
     "proxy": "",
     "mail_host": "",
     "mail_port": 25,
@@ -53,6 +56,7 @@ class Hook(http.server.ThreadingHTTPServer):
         self.delay = threading.Event()
         self.delay.set()
         self.posted: list[tuple[str, dict[str, Any]]] = []
+        self.authorized: list[str | None] = []
         self.thread = threading.Thread(target=self.serve_forever, args=(0.02,))
         self.thread.start()
 
@@ -73,6 +77,7 @@ class _Posted(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.posted.append((self.path, json.loads(body)))
+        self.server.authorized.append(self.headers["Authorization"])
         self.server.delay.wait(20)
         self.send_response(self.server.status)
         self.send_header("Location", "/elsewhere")
@@ -158,6 +163,20 @@ def test_the_webhook_hears_of_it(here: Settings, hook: Hook, warnings: list[str]
     assert said["steps"] == {"unpack": 0.5, "watch": 1.0}
     assert said["reason"] == ENTRY.reason
     assert warnings == []
+
+
+def test_grafana_marks_it_in_its_graphs(here: Settings, hook: Hook, warnings: list[str]) -> None:
+    tell(here, grafana_url=f"http://127.0.0.1:{hook.server_port}/", grafana_token="SECRET")
+    announce.send(here, "1")
+    ((path, said),) = hook.posted
+    assert path == "/api/annotations"
+    assert hook.authorized == ["Bearer SECRET"]
+    assert (said["time"], said["timeEnd"]) == (1700000000000, 1700000006250)
+    assert said["tags"] == ["slipway", "quay", "release", "failed", "v1.1.0"]
+    assert "release v1.0.0 → v1.1.0" in html.unescape(said["text"])
+    hook.status = 401
+    announce.send(here, "1")
+    assert warnings == ["quay: Grafana did not take the announcement: status 401."]
 
 
 @pytest.mark.parametrize(
@@ -309,6 +328,8 @@ def test_wrong_announcements_are_refused_without_their_secrets(world: World) -> 
     for changes, reason in (
         ({"webhook_url": "SECRET"}, "the webhook is no URL"),
         ({"webhook_url": "http://[SECRET"}, "ValueError"),
+        ({"grafana_url": "SECRET"}, "the grafana is no URL"),
+        ({"grafana_url": "https://grafana.test"}, "Grafana lets nobody in"),
         ({"more": "SECRET"}, "TypeError"),
         ({"mail_host": "mail.test"}, "mail needs a sender"),
     ):

@@ -168,7 +168,9 @@ class World:
             "smoke_certificates": "",
             "has_preflight": True,
             "has_migrations": True,
-            "restore_point_command": [],
+            "has_contract": True,
+            "has_restore_point": False,
+            "keep_restore_points": 3,
             "keep": 3,
             "ready_seconds": 5.0,
             "smoke_seconds": 2.0,
@@ -194,9 +196,10 @@ class World:
         (self.folder / "etc/quay.json").write_text(json.dumps(self.values))
 
     def add(self, version: str, **behaviour: object) -> str:
-        """Put an artifact where the controller does."""
+        """Put an artifact where the controller does; `revisions` are those of its manifest."""
+        revisions = behaviour.pop("revisions", [])
         tree = {"behaviour.json": json.dumps(behaviour), "main.py": f"VERSION = {version!r}\n"}
-        return artifact(self.settings.artifact(version), version, tree)
+        return artifact(self.settings.artifact(version), version, tree, revisions=revisions)
 
     def popen(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

@@ -54,6 +54,8 @@ TEMPLATES = {
     "quay@.service": "app/templates/app@.service.j2",
     "quay-preflight@.service": "app/templates/app-preflight@.service.j2",
     "quay-migrate@.service": "app/templates/app-migrate@.service.j2",
+    "quay-contract@.service": "app/templates/app-contract@.service.j2",
+    "quay-restore-point@.service": "app/templates/app-restore-point@.service.j2",
     "quay-boot.service": "app/templates/app-boot.service.j2",
     "tmpfiles.conf": "app/templates/tmpfiles.conf.j2",
     "deploy-hook": "tls/templates/deploy-hook.j2",

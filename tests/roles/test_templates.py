@@ -10,6 +10,7 @@ import pytest
 
 from tests.roles.rendering import DISTRIBUTIONS
 
+SCHEMA_UNITS = ("migrate", "contract", "restore-point")
 everywhere = pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 
 
@@ -90,10 +91,10 @@ def test_systemd_accepts_the_units(
     folder = rendered[distribution]
     for path in folder.glob("quay*.*"):
         text = re.sub(r"/srv/quay/releases/%i/\.venv/bin/\w+", "/bin/true", path.read_text())
-        text = text.replace("/usr/local/sbin/slipway", "/bin/true")
+        text = re.sub(r"/usr/local/(sbin/slipway|lib/slipway/\w+\.py)", "/bin/true", text)
         (tmp_path / path.name.replace("@.", "@v1.0.0.")).write_text(text)
     units = sorted(str(path) for path in tmp_path.iterdir())
-    assert len(units) == 5
+    assert len(units) == 7
     result = run("systemd-analyze", "verify", "--man=no", *units, SYSTEMD_UNIT_PATH=f"{tmp_path}:")
     lines = [line for line in result.stderr.splitlines() if str(tmp_path) in line or "quay" in line]
     assert lines == []
@@ -109,6 +110,27 @@ def test_the_service_cannot_reach_what_it_does_not_need(
     assert 'gunicorn.conf.py "quay.main:app"' in unit
     assert "a-secret-of-the-test" not in unit
     assert "LoadCredential=app_token_secret:" in unit
+
+
+@everywhere
+def test_only_the_restore_point_may_write_and_only_its_folder(
+    rendered: dict[str, Path], distribution: str
+) -> None:
+    units = {name: rendered[distribution] / f"quay-{name}@.service" for name in SCHEMA_UNITS}
+    for name, path in units.items():
+        text = path.read_text()
+        assert "User=quay-migrate\n" in text
+        assert "ProtectSystem=strict\n" in text
+        assert "ReadWritePaths=" not in text
+        assert ("StateDirectory=slipway/quay/restore-points\n" in text) is (name == "restore-point")
+        assert ("StateDirectoryMode=0700\n" in text) is (name == "restore-point")
+        result = run("systemd-analyze", "security", "--offline=true", "--threshold=10", str(path))
+        assert result.returncode == 0, result.stdout
+    contract = units["contract"].read_text()
+    assert "ExecStart=/srv/quay/releases/%i/.venv/bin/python -m migrations contract\n" in contract
+    assert re.search(
+        r"ExecStart=/usr/local/.* app_database_password %i\n", (units["restore-point"].read_text())
+    )
 
 
 @everywhere

@@ -1,8 +1,9 @@
-"""Tell the outside what came of an operation: a webhook, and mail.
+"""Tell the outside what came of an operation: a webhook, Grafana, and mail.
 
 It is done by a unit of its own, when the operation is decided already, so that whoever listens
 badly delays nothing and changes nothing. The text of a webhook is Slack's:
-https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks
+https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks, that of an annotation
+Grafana's: https://grafana.com/docs/grafana/latest/developers/http_api/annotations
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -76,9 +77,11 @@ def send(settings: Settings, operation: str) -> None:
     where, entry = load(settings.announcements), entries[-1]
     ways: dict[str, Callable[[], None]] = {}
     if where.webhook_url:
-        ways["webhook"] = lambda: _post(where, _message(settings, entry))
+        ways["the webhook"] = lambda: _post(where, where.webhook_url, _message(settings, entry))
+    if where.grafana_url:
+        ways["Grafana"] = lambda: _annotate(where, settings, entry)
     if where.mail_host:
-        ways["mail"] = lambda: _mail(where, settings, entry)
+        ways["the mail"] = lambda: _mail(where, settings, entry)
     threads = [
         # Whoever does not answer is left behind: the process ends without such a thread.
         threading.Thread(target=_try, args=(settings, name, way), daemon=True)
@@ -90,14 +93,14 @@ def send(settings: Settings, operation: str) -> None:
     for name, thread in zip(ways, threads, strict=True):
         thread.join(max(0.0, deadline - time.monotonic()))
         if thread.is_alive():
-            _warn(settings, f"the {name} took longer than {_PATIENCE_SECONDS:g} s")
+            _warn(settings, f"{name} took longer than {_PATIENCE_SECONDS:g} s")
 
 
 def _try(settings: Settings, name: str, way: Callable[[], None]) -> None:
     try:
         way()
     except Exception as error:  # noqa: BLE001
-        _warn(settings, f"the {name} did not take the announcement: {_trouble(error)}")
+        _warn(settings, f"{name} did not take the announcement: {_trouble(error)}")
 
 
 def _trouble(error: BaseException) -> str:
@@ -120,8 +123,8 @@ def sentence(settings: Settings, entry: Entry) -> str:
     """Return what is announced, in a line."""
     traffic = "" if entry.traffic is None else f", traffic after {entry.traffic:.1f} s"
     return (
-        f"{settings.app} on {socket.gethostname()}: {entry.verb} {entry.previous or 'nothing'} → "
-        f"{entry.version} by {entry.who}: {entry.result} after {entry.seconds:.1f} s{traffic}"
+        f"{settings.app} on {socket.gethostname()}: {entry.what} by "
+        f"{entry.who}: {entry.result} after {entry.seconds:.1f} s{traffic}"
         f"{'. ' + entry.reason if entry.reason else ''}"
     )
 
@@ -140,13 +143,29 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _post(where: Announcements, message: dict[str, Any]) -> None:
+def _annotate(where: Announcements, settings: Settings, entry: Entry) -> None:
+    message = {
+        "time": round(entry.started * 1000),
+        "timeEnd": round((entry.started + entry.seconds) * 1000),
+        "tags": ["slipway", settings.app, entry.verb, entry.result, entry.version],
+        "text": html.escape(sentence(settings, entry)),
+    }
+    url = f"{where.grafana_url.rstrip('/')}/api/annotations"
+    _post(where, url, message, {"Authorization": f"Bearer {where.grafana_token}"})
+
+
+def _post(
+    where: Announcements,
+    url: str,
+    message: dict[str, Any],
+    headers: Mapping[str, str] | None = None,
+) -> None:
     proxies = {"http": where.proxy, "https": where.proxy} if where.proxy else {}
     opener = urllib.request.build_opener(urllib.request.ProxyHandler(proxies), _NoRedirect)
     request = urllib.request.Request(  # noqa: S310
-        where.webhook_url,
+        url,
         data=json.dumps(message).encode(),
-        headers={"Content-Type": "application/json", "User-Agent": "slipway"},
+        headers={"Content-Type": "application/json", "User-Agent": "slipway", **(headers or {})},
     )
     with opener.open(request, timeout=_PATIENCE_SECONDS) as answer:
         answer.read(1024)

@@ -16,7 +16,8 @@ class Announcements:
 
     Attributes:
         webhook_url: Takes Slack's JSON; whoever knows it may post there.
-        proxy: URL of the HTTP proxy between this host and the webhook; '' for none.
+        grafana_url: A Grafana that marks operations in its graphs, by `grafana_token`.
+        proxy: URL of the HTTP proxy between this host and both of them; '' for none.
         mail_host: Takes mail by SMTP, at `mail_port`.
         mail_from: The sender.
         mail_to: The recipients.
@@ -25,6 +26,8 @@ class Announcements:
     """
 
     webhook_url: str = ""
+    grafana_url: str = ""
+    grafana_token: str = ""
     proxy: str = ""
     mail_host: str = ""
     mail_port: int = 25
@@ -36,7 +39,7 @@ class Announcements:
 
     def __bool__(self) -> bool:
         """Whether there is anyone who hears."""
-        return bool(self.webhook_url or self.mail_host)
+        return bool(self.webhook_url or self.grafana_url or self.mail_host)
 
 
 def load(path: Path) -> Announcements:
@@ -49,14 +52,20 @@ def load(path: Path) -> Announcements:
         values = json.loads(path.read_text(encoding="utf-8"))
         values["mail_to"] = tuple(values["mail_to"])
         found = Announcements(**values)
-        scheme = urlsplit(found.webhook_url).scheme if found.webhook_url else "https"
+        addresses = {"webhook": found.webhook_url, "grafana": found.grafana_url}
+        schemes = {name: urlsplit(url).scheme for name, url in addresses.items() if url}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise RefusedError(
             f"{path} is not what the role `release` writes ({type(error).__name__}): run it again."
         ) from None
-    if scheme not in {"http", "https"}:
+    for name, scheme in schemes.items():
+        if scheme not in {"http", "https"}:
+            raise RefusedError(
+                f"{path}: the {name} is no URL with https: correct release_{name}_url."
+            )
+    if found.grafana_url and not found.grafana_token:
         raise RefusedError(
-            f"{path}: the webhook is no URL with https: correct release_webhook_url."
+            f"{path}: Grafana lets nobody in without a token: set release_grafana_token."
         )
     if found.mail_host and not (found.mail_from and found.mail_to):
         raise RefusedError(

@@ -18,6 +18,7 @@ from slipway_release import (
     announce,
     announcements,
     catch_up,
+    contract,
     fleet,
     follow,
     housekeeping,
@@ -32,7 +33,7 @@ from slipway_release.errors import RefusedError, SlipwayError
 from slipway_release.settings import DIRECTORY, Settings
 from slipway_release.work import Order
 
-_CHANGES = {"fleet-mark", "prune"}
+_CHANGES = {"contract", "fleet-mark", "prune"}
 _EXIT = """exit status:
   0  done
   1  failed; the host was put back
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str] | None = None, directory: Path = DIRECTORY) ->
 
 
 def _run(settings: Settings, options: argparse.Namespace, directory: Path) -> int:
-    if options.command in {"release", "rollback"}:
+    if options.command in {"release", "rollback"} or _shall_contract(settings, options):
         _require_root(settings)
         return follow.run(settings, _order(options)).exit_status
     if options.command == "_run":
@@ -100,6 +101,7 @@ def _answer(settings: Settings, options: argparse.Namespace) -> str:
     if options.command in _CHANGES:
         _require_root(settings)
     answers: dict[str, Callable[[], str]] = {
+        "contract": lambda: str(contract.require(settings)),
         "fleet-mark": lambda: fleet.mark(settings, options.version, options.serial),
         "boot": lambda: recovery.boot(settings),
         "status": lambda: (
@@ -115,6 +117,13 @@ def _answer(settings: Settings, options: argparse.Namespace) -> str:
         "request": lambda: "\n".join(str(line) for line in request.lines(settings, options.id)),
     }
     return answers[options.command]()
+
+
+def _shall_contract(settings: Settings, options: argparse.Namespace) -> bool:
+    """Tell whether there is something to contract, and not only to tell of it."""
+    if options.command != "contract" or options.check:
+        return False
+    return bool(contract.require(settings).pending)
 
 
 def _maintenance(settings: Settings, options: argparse.Namespace) -> str:
@@ -138,7 +147,7 @@ def _order(options: argparse.Namespace) -> Order:
     stamp = datetime.fromtimestamp(started, tz=timezone.utc)
     return Order(
         verb=options.verb if options.command == "_run" else options.command,
-        version=options.version,
+        version=getattr(options, "version", None),
         who=_who(options.by),
         started=started,
         operation=options.operation or f"{stamp:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}",
@@ -172,6 +181,13 @@ def _parser() -> argparse.ArgumentParser:
     rollback = commands.add_parser("rollback", help="return to an installed good release")
     rollback.add_argument("version", nargs="?", help="by default the last good one before this")
     _add_order(rollback)
+    contracting = commands.add_parser(
+        "contract", help="take out of the schema what only older releases need"
+    )
+    contracting.add_argument(
+        "--check", action="store_true", help="tell what it would do, and change nothing"
+    )
+    _add_order(contracting)
     asking = commands.add_parser("status", help="what is live, installed and under way")
     asking.add_argument("--json", action="store_true", help="for programs")
     asking = commands.add_parser("history", help="what was done here, and what came of it")
@@ -189,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
         checking = commands.add_parser(name, help="check a file that the role `release` wrote")
         checking.add_argument("file", type=Path)
     inside = commands.add_parser("_run")
-    inside.add_argument("verb", choices=["release", "rollback"])
+    inside.add_argument("verb", choices=["release", "rollback", "contract"])
     inside.add_argument("version", nargs="?")
     _add_order(inside)
     inside.add_argument("--started", type=float)
@@ -221,7 +237,7 @@ def _add_upkeep(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
 def _add_order(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(started=None, operation=None, sha256=None, allow_downgrade=False)
     parser.add_argument("--by", metavar="WHO", help="who asks for it, for the history")
-    if not parser.prog.endswith("rollback"):
+    if not parser.prog.endswith(("rollback", "contract")):
         inside = parser.prog.endswith("_run")
         parser.add_argument("--sha256", required=not inside, help="checksum of the artifact")
         parser.add_argument(

@@ -13,6 +13,7 @@ from slipway_release import (
     history,
     install,
     metrics,
+    schema,
     switch,
     units,
 )
@@ -34,6 +35,9 @@ def drain(work: Work) -> str:
 def record(work: Work) -> str:
     """Note what came of the operation, in the states and in the history."""
     operation, store = work.operation, work.store
+    if operation.verb == "contract":
+        add_history(work, "good", "")
+        return schema.plural(operation.revisions)
     release = work.release or store.get(operation.version)
     if release:
         activated = work.switched or time.time()
@@ -63,6 +67,8 @@ def add_history(work: Work, result: str, reason: str) -> None:
         result=result,
         reason=reason,
         steps=dict(work.steps),
+        restore_point=operation.restore_point,
+        revisions=list(operation.revisions),
     )
     history.add(work.settings, entry)
     metrics.write(work.settings, work.store)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import time
 
-from slipway_release import journal, probe, units
+from slipway_release import journal, probe, restore, schema, units
 from slipway_release.errors import FailedError
 from slipway_release.probe import Answer
 from slipway_release.work import Work
@@ -29,50 +27,27 @@ def preflight(work: Work) -> str:
     """
     if not work.settings.has_preflight:
         return "none"
-    _run_unit(work, f"{work.settings.app}-preflight@{work.version}.service", "preflight")
+    unit = f"{work.settings.app}-preflight@{work.version}.service"
+    units.run(unit, f"The preflight of {work.version}")
     return ""
-
-
-def restore_point(work: Work) -> str:
-    """Let the database be saved before its schema changes."""
-    command = work.settings.restore_point_command
-    if not command:
-        return "none"
-    variables = {"VERSION": work.version, "PREVIOUS": work.operation.previous or ""}
-    answer = subprocess.run(
-        command,
-        check=False,
-        env={**os.environ, **variables},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    lines = tuple(line for line in answer.stdout.splitlines() if line.strip())
-    if answer.returncode:
-        message = f"The restore point failed: `{' '.join(command)}`, status {answer.returncode}."
-        raise FailedError(message, lines[-20:])
-    return lines[-1] if lines else ""
 
 
 def migrate(work: Work) -> str:
-    """Move the schema to what the release expects; the old release can work with it too."""
-    if not work.settings.has_migrations:
+    """Move the schema to what the release expects; the old release can work with it too.
+
+    Raises:
+        FailedError: It failed, or waited too long for a lock.
+    """
+    settings, version = work.settings, work.version
+    if not settings.has_migrations:
         return "none"
-    _run_unit(work, f"{work.settings.app}-migrate@{work.version}.service", "migration")
-    return ""
-
-
-def _run_unit(work: Work, unit: str, what: str) -> None:
-    since = time.time()
-    units.forget_failures(unit)
     try:
-        units.start(unit)
+        units.run(f"{settings.app}-migrate@{version}.service", f"The migration of {version}")
     except FailedError as error:
-        lines = journal.last_lines(unit, since)
-        message = f"The {what} of {work.version} failed ({units.status(unit).result or error})."
-        raise FailedError(message, lines) from error
+        raise FailedError(f"{error}{restore.hint(work)}", error.lines) from error
+    if work.manifest:
+        schema.note_expanded(settings, work.manifest.revisions)
+    return ""
 
 
 def start(work: Work) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -22,7 +22,7 @@ class Entry:
 
     Attributes:
         id: Identity of the operation, which names its log.
-        verb: `release` or `rollback`.
+        verb: `release`, `rollback` or `contract`.
         version: Where it led.
         previous: What served before.
         who: The person who asked for it.
@@ -32,6 +32,8 @@ class Entry:
         result: `good` or `failed`.
         reason: Why it failed.
         steps: Seconds of each step.
+        restore_point: Where the database was saved before; '' for nowhere.
+        revisions: What was contracted.
     """
 
     id: str
@@ -45,13 +47,24 @@ class Entry:
     result: str
     reason: str
     steps: Mapping[str, float]
+    restore_point: str = ""
+    revisions: Sequence[str] = ()
+
+    @property
+    def what(self) -> str:
+        """What was asked for, in a few words."""
+        if self.verb == "contract":
+            return f"contract {self.version} ({', '.join(self.revisions)})"
+        return f"{self.verb} {self.previous or 'nothing'} → {self.version}"
 
     def __str__(self) -> str:
         when = datetime.fromtimestamp(self.started, tz=timezone.utc)
         line = (
-            f"{when:%Y-%m-%d %H:%M:%S} UTC  {self.verb} {self.previous or 'nothing'} → "
-            f"{self.version}  {self.result}  {self.seconds:.1f} s  by {self.who}"
+            f"{when:%Y-%m-%d %H:%M:%S} UTC  {self.what}  {self.result}  {self.seconds:.1f} s  "
+            f"by {self.who}"
         )
+        if self.restore_point:
+            line += f"\n    restore point {self.restore_point}"
         return f"{line}\n    {self.reason}" if self.reason else line
 
 
@@ -65,8 +78,8 @@ def add(settings: Settings, entry: Entry) -> None:
     durable.append_line(path(settings), json.dumps(dataclasses.asdict(entry), sort_keys=True))
     good = entry.result == "good"
     journal.send(
-        f"{settings.app}: {entry.verb} {entry.previous or 'nothing'} → {entry.version} "
-        f"by {entry.who}: {entry.result}{': ' + entry.reason if entry.reason else ''}",
+        f"{settings.app}: {entry.what} by {entry.who}: "
+        f"{entry.result}{': ' + entry.reason if entry.reason else ''}",
         journal.INFO if good else journal.ERROR,
         MESSAGE_ID=MESSAGE_ID,
         EVENT=f"slipway.{entry.verb}",
@@ -78,6 +91,8 @@ def add(settings: Settings, entry: Entry) -> None:
         RELEASE_OPERATION=entry.id,
         RELEASE_SECONDS=f"{entry.seconds:.3f}",
         RELEASE_TRAFFIC_SECONDS="" if entry.traffic is None else f"{entry.traffic:.3f}",
+        RELEASE_RESTORE_POINT=entry.restore_point,
+        RELEASE_REVISIONS=" ".join(entry.revisions),
         RELEASE_STEPS=json.dumps(dict(entry.steps)),
     )
 

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from slipway_release import deploy_user, durable, environment, room
+from slipway_release import deploy_user, durable, environment, restore, room
 from slipway_release.errors import FailedError
 from slipway_release.settings import Settings
 from slipway_release.state import Release
@@ -23,10 +23,11 @@ _PRESENT = "there already"
 
 def require_room(work: Work) -> str:
     """Refuse a release that the disk cannot hold."""
-    release, manifest = _known(work), work.manifest
-    if manifest is None or is_installed(work.settings, release):
-        return _PRESENT
-    return room.require(work.settings, manifest, work.kind)
+    settings, release, manifest = work.settings, _known(work), work.manifest
+    saved = restore.size(work)
+    if manifest is None or is_installed(settings, release):
+        return room.require_restore_point(settings, work.version, saved) if saved else _PRESENT
+    return room.require(settings, manifest, work.kind, saved)
 
 
 def unpack(work: Work) -> str:

@@ -17,7 +17,10 @@ from slipway_release import version as versions
 from slipway_release.errors import RefusedError
 
 NAME = "manifest.json"
+# The bill of materials, for auditors; artifacts of older kits have none.
+BILL = "sbom.cdx.json"
 FORMAT = 1
+PHASES = ("expand", "contract")
 _LONGEST = 16_000_000
 
 
@@ -50,6 +53,19 @@ class Target:
 
 
 @dataclasses.dataclass(frozen=True)
+class Revision:
+    """A revision of the schema.
+
+    Attributes:
+        id: Its identifier.
+        phase: `expand`, or `contract`: then code that is older than it needs the shape before it.
+    """
+
+    id: str
+    phase: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Manifest:
     """The manifest, checked.
 
@@ -61,6 +77,7 @@ class Manifest:
         files: Every file by its path in the artifact.
         links: Symbolic links below `tree/`, with their targets.
         targets: By Python and machine, for example `3.11-x86_64`.
+        revisions: Of the schema, the oldest first; artifacts of older kits name none.
         text: The manifest as it was written.
     """
 
@@ -71,12 +88,13 @@ class Manifest:
     files: dict[str, File]
     links: dict[str, str]
     targets: dict[str, Target]
+    revisions: tuple[Revision, ...]
     text: str
 
     def of_target(self, target: str) -> dict[str, File]:
         """Return the files that a host of this kind unpacks."""
         chosen = self.targets[target]
-        wanted = {chosen.requirements, chosen.uv, *chosen.wheels}
+        wanted = {chosen.requirements, chosen.uv, *chosen.wheels, BILL}
         return {
             path: file
             for path, file in self.files.items()
@@ -86,9 +104,11 @@ class Manifest:
     def digest(self, target: str) -> str:
         """Return a checksum of all that a host of this kind gets.
 
-        Wheels for other hosts may join an artifact later; this stays the same.
+        Wheels for other hosts may join an artifact later; this stays the same, and so the bill,
+        which lists those too, is no part of it.
         """
-        files = {path: file.sha256 for path, file in self.of_target(target).items()}
+        wanted = self.of_target(target).items()
+        files = {path: file.sha256 for path, file in wanted if path != BILL}
         what = [self.name, self.version, self.tag, self.commit, files, self.links]
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
@@ -135,12 +155,30 @@ def parse(text: str) -> Manifest:
                 name: Target(target["requirements"], tuple(target["wheels"]), target["uv"])
                 for name, target in values["targets"].items()
             },
+            revisions=revisions_of(values),
             text=text,
         )
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise RefusedError(f"The manifest of the artifact cannot be read: {error!r}.") from error
     _check(manifest)
     return manifest
+
+
+def revisions_of(values: dict[str, Any]) -> tuple[Revision, ...]:
+    """Return the revisions that a manifest names.
+
+    Raises:
+        RefusedError: One of them is of a phase that this host does not know.
+        LookupError, TypeError: It is no list of revisions.
+    """
+    found = tuple(Revision(str(one["id"]), one["phase"]) for one in values.get("revisions", []))
+    for revision in found:
+        if revision.phase not in PHASES or not revision.id.isprintable():
+            raise RefusedError(
+                f"The artifact has revision {revision.id!r} of phase {revision.phase!r}: this host "
+                f"knows {' and '.join(PHASES)}."
+            )
+    return found
 
 
 def _check(manifest: Manifest) -> None:

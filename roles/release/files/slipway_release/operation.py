@@ -1,4 +1,4 @@
-"""A release or a rollback from its lock to its end, in the unit that survives the command."""
+"""An operation from its lock to its end, in the unit that survives the command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from slipway_release import journal, recovery
+from slipway_release import journal, recovery, schema
 from slipway_release import steps as order_of_steps
 from slipway_release.errors import FailedError, RefusedError, SlipwayError, StoppedError
 from slipway_release.lock import Holder, OperationLock
@@ -85,7 +85,8 @@ def _run(settings: Settings, order: Order, progress: Progress) -> None:
     holder = Holder(
         app=settings.app,
         verb=order.verb,
-        version=order.version or "(the last good release)",
+        version=order.version
+        or ("(the live release)" if order.verb == "contract" else "(the last good release)"),
         who=order.who,
         since=order.started,
         step="lock",
@@ -152,6 +153,10 @@ def _put_back(work: Work, error: BaseException) -> None:
 
 def _tell_success(work: Work) -> None:
     started, switched = work.operation.started, work.switched
+    if work.operation.verb == "contract":
+        done = f"{schema.plural(work.operation.revisions)} of {work.version} contracted"
+        work.progress.tell(f"{done}: done after {time.time() - started:.1f} s")
+        return
     traffic = f"traffic after {switched - started:.1f} s, " if switched else ""
     work.progress.tell(f"{work.version} is live: {traffic}done after {time.time() - started:.1f} s")
 

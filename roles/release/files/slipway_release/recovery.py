@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 
-from slipway_release import finish, install, journal, switch
+from slipway_release import contract, finish, install, journal, switch
 from slipway_release.errors import FailedError, LockedError, SlipwayError
 from slipway_release.lock import Holder, OperationLock
 from slipway_release.progress import Progress
@@ -27,7 +27,10 @@ def abandon(work: Work, reason: str, *, failed: bool) -> list[str]:
     Returns:
         What could not be done, in sentences.
     """
-    troubles = switch.put_back(work.settings, work.store, work.operation)
+    if work.operation.verb == "contract":
+        troubles = contract.put_back(work.settings, work.operation)
+    else:
+        troubles = switch.put_back(work.settings, work.store, work.operation)
     try:
         _note(work, reason, failed=failed)
         finish.add_history(work, "failed", reason)
@@ -40,7 +43,7 @@ def abandon(work: Work, reason: str, *, failed: bool) -> list[str]:
 
 def _note(work: Work, reason: str, *, failed: bool) -> None:
     release = work.store.get(work.version)
-    if release is None:
+    if release is None or work.operation.verb == "contract":
         return
     if release.stage == "incomplete":
         install.remove_folder(work.settings, work.version)

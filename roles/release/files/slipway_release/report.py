@@ -7,7 +7,7 @@ import json
 from datetime import datetime, timezone
 from typing import Any
 
-from slipway_release import history, maintenance, units
+from slipway_release import history, maintenance, schema, units
 from slipway_release.lock import holder_of
 from slipway_release.settings import Settings
 from slipway_release.state import Store
@@ -35,8 +35,21 @@ def status(settings: Settings) -> dict[str, Any]:
             }
             for release in store.all()
         ],
+        "schema": _schema(settings, store),
         "operation": dataclasses.asdict(holder) if holder else None,
         "maintenance": dataclasses.asdict(closure) if closure else None,
+    }
+
+
+def _schema(settings: Settings, store: Store) -> dict[str, Any]:
+    """Return what was contracted, what waits for it, and the oldest version that can come back."""
+    known, live = schema.load(settings), store.current()
+    revisions = schema.revisions_of(settings, live) if live else ()
+    return {
+        "contracted": list(known.contracted),
+        "begun": list(known.begun),
+        "pending": list(schema.uncontracted(settings, revisions)),
+        "floor": schema.floor(settings, store) if known.gone else None,
     }
 
 
@@ -57,11 +70,24 @@ def status_text(settings: Settings) -> str:
         lines.append(line.rstrip())
         if release["reason"]:
             lines.append(f"      {release['reason']}")
+    lines += _schema_lines(values["schema"])
     if closure := maintenance.state(settings):
         lines.insert(1, f"  {closure}")
     if holder := holder_of(settings.lock):
         lines.append(f"Under way: {holder.verb} {holder.version} by {holder.who}, at {holder.step}")
     return "\n".join(lines)
+
+
+def _schema_lines(values: dict[str, Any]) -> list[str]:
+    lines = []
+    if gone := values["contracted"] + values["begun"]:
+        floor = values["floor"] or "no release"
+        lines.append(f"Contracted: {', '.join(gone)}; the oldest that can come back is {floor}")
+    if values["begun"]:
+        lines.append(f"Begun and not seen to end: {', '.join(values['begun'])}: `slipway contract`")
+    elif values["pending"]:
+        lines.append(f"Waiting to be contracted: {', '.join(values['pending'])}")
+    return lines
 
 
 def history_text(settings: Settings, *, as_json: bool, last: int | None = None) -> str:

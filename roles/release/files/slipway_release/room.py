@@ -20,11 +20,17 @@ _CACHES = {
 }
 
 
-def require(settings: Settings, manifest: Manifest, kind: str) -> str:
+def require(settings: Settings, manifest: Manifest, kind: str, saved: int = 0) -> str:
     """Refuse a release that does not fit, and say what to free; otherwise tell what it takes.
 
     The estimate counts the tree with its bytecode, every wheel, and every wheel installed, as if
     nothing could be linked.
+
+    Args:
+        settings: The service's settings.
+        manifest: Of the release.
+        kind: The kind of this host.
+        saved: Bytes of the restore point that comes before it.
 
     Raises:
         RefusedError: Bytes or inodes would run out.
@@ -35,31 +41,52 @@ def require(settings: Settings, manifest: Manifest, kind: str) -> str:
     needed = 2 * tree + wheels + settings.free_megabytes * _MEGABYTE
     entries = sum(1 + 2 * file.entries for file in files.values())
     for folder in {_device(path): path for path in (settings.releases, settings.state)}.values():
+        there = saved if _device(folder) == _device(_of_restore_points(settings)) else 0
+        _require_bytes(settings, manifest.version, folder, needed + there, there)
         disk = os.statvfs(folder)
-        free = disk.f_bavail * disk.f_frsize
-        if free < needed:
-            raise RefusedError(_sentence(settings, manifest, folder, needed, free))
         # A file system without a fixed number of inodes reports none at all.
         if disk.f_files and disk.f_favail < entries:
             raise RefusedError(
                 f"{manifest.version} needs {entries} inodes on the disk of {folder}, "
                 f"{disk.f_favail} are free: remove small files there."
             )
-    return f"{(2 * tree + wheels) // _MEGABYTE} MB needed"
+    if saved:
+        require_restore_point(settings, manifest.version, saved)
+    return f"{(2 * tree + wheels + saved) // _MEGABYTE} MB needed"
+
+
+def require_restore_point(settings: Settings, version: str, saved: int) -> str:
+    """Refuse what the database cannot be saved before, for lack of room.
+
+    Raises:
+        RefusedError: Bytes would run out.
+    """
+    needed = saved + settings.free_megabytes * _MEGABYTE
+    _require_bytes(settings, version, _of_restore_points(settings), needed, saved)
+    return f"at most {saved // _MEGABYTE} MB for the restore point"
+
+
+def _of_restore_points(settings: Settings) -> Path:
+    return settings.restore_points if settings.restore_points.is_dir() else settings.state
+
+
+def _require_bytes(settings: Settings, version: str, folder: Path, needed: int, saved: int) -> None:
+    disk = os.statvfs(folder)
+    free = disk.f_bavail * disk.f_frsize
+    if free >= needed:
+        return
+    missing = (needed - free) // _MEGABYTE + 1
+    ways = ", ".join(f"`{way}` ({what})" for way, what in _ways(settings, folder))
+    point = f", {saved // _MEGABYTE} MB are for the restore point" if saved else ""
+    raise RefusedError(
+        f"{version} needs {needed // _MEGABYTE} MB on the disk of {folder} (of which "
+        f"{settings.free_megabytes} MB stay free{point}), {free // _MEGABYTE} MB are there: free "
+        f"{missing} MB, for example with {ways}."
+    )
 
 
 def _device(path: Path) -> int:
     return path.stat().st_dev
-
-
-def _sentence(settings: Settings, manifest: Manifest, folder: Path, needed: int, free: int) -> str:
-    missing = (needed - free) // _MEGABYTE + 1
-    ways = ", ".join(f"`{way}` ({what})" for way, what in _ways(settings, folder))
-    return (
-        f"{manifest.version} needs {needed // _MEGABYTE} MB on the disk of {folder} (of which "
-        f"{settings.free_megabytes} MB stay free), {free // _MEGABYTE} MB are there: free "
-        f"{missing} MB, for example with {ways}."
-    )
 
 
 def _ways(settings: Settings, folder: Path) -> Iterator[tuple[str, str]]:

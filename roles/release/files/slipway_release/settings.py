@@ -35,7 +35,9 @@ class Settings:
         smoke_certificates: File with the certificates that it is known by; '' for the system's.
         has_preflight: Whether there is a unit `<app>-preflight@`.
         has_migrations: Whether there is a unit `<app>-migrate@`.
-        restore_point_command: Run before migrations with VERSION and PREVIOUS set; [] for none.
+        has_contract: Whether there is a unit `<app>-contract@`.
+        has_restore_point: Whether there is a unit `<app>-restore-point@`.
+        keep_restore_points: Number of restore points that stay.
         keep: Number of releases that stay installed.
         ready_seconds: Longest time from the start to the first ready answer.
         smoke_seconds: Longest time until the new version answers through Nginx.
@@ -63,7 +65,9 @@ class Settings:
     smoke_certificates: str
     has_preflight: bool
     has_migrations: bool
-    restore_point_command: tuple[str, ...]
+    has_contract: bool
+    has_restore_point: bool
+    keep_restore_points: int
     keep: int
     ready_seconds: float
     smoke_seconds: float
@@ -94,6 +98,11 @@ class Settings:
     def maintenance(self) -> Path:
         """What Nginx includes into the site; while it is there, the site is closed."""
         return self.state / "maintenance" / "site.conf"
+
+    @property
+    def restore_points(self) -> Path:
+        """Folder of what was saved of the database, for root and its user alone."""
+        return self.state / "restore-points"
 
     def release(self, version: str) -> Path:
         """Folder of a release."""
@@ -130,10 +139,7 @@ def _value(value: object, name: str, fields: dict[str, str], source: str) -> Any
     kind = fields[name]
     if kind == "Path" and isinstance(value, str) and value.startswith("/"):
         return Path(value)
-    if kind == "tuple[str, ...]" and isinstance(value, list):
-        if all(isinstance(part, str) for part in value):
-            return tuple(value)
-    elif kind == "bool" or isinstance(value, bool):
+    if kind == "bool" or isinstance(value, bool):
         if kind == "bool" and isinstance(value, bool):
             return value
     elif kind == "int" and isinstance(value, int) and value >= 0:
@@ -150,6 +156,8 @@ def _check(settings: Settings, source: str) -> None:
         raise RefusedError(f"{source}: app is {settings.app!r}: use a-z, 0-9, - and _.")
     if settings.keep < 2:  # noqa: PLR2004
         raise RefusedError(f"{source}: keep must be 2 or more, or there is no way back.")
+    if settings.keep_restore_points < 1:
+        raise RefusedError(f"{source}: keep_restore_points must be 1 or more.")
     if urlsplit(settings.smoke_url).scheme not in {"http", "https"}:
         raise RefusedError(f"{source}: smoke_url is {settings.smoke_url!r}, which is no URL.")
 

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from slipway_release import durable
+from slipway_release import durable, schema
 from slipway_release.errors import RefusedError
 from slipway_release.settings import Settings
 from slipway_release.version import is_version, precedence
@@ -43,16 +43,18 @@ class Release:
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """A release or rollback from its first change until its end; a crash leaves it behind.
+    """An operation from its first change until its end; a crash leaves it behind.
 
     Attributes:
         id: Names the log of the operation.
-        verb: `release` or `rollback`.
-        version: Where it leads.
+        verb: `release`, `rollback` or `contract`.
+        version: Where it leads; what is live, for a contraction.
         previous: What served before; None when nothing did.
         who: The person who asked for it.
         started: Unix time of the command.
         accepted: Whether the new release was proved: from then on nothing returns.
+        restore_point: Where the database was saved before; '' for nowhere.
+        revisions: What a contraction contracts.
     """
 
     id: str
@@ -62,6 +64,8 @@ class Operation:
     who: str
     started: float
     accepted: bool = False
+    restore_point: str = ""
+    revisions: tuple[str, ...] = ()
 
 
 class Store:
@@ -110,7 +114,9 @@ class Store:
     def operation(self) -> Operation | None:
         """Return the operation under way, or the one that a crash left behind."""
         values = _read(self._operation)
-        return Operation(**values) if values else None
+        if not values:
+            return None
+        return Operation(**{**values, "revisions": tuple(values.get("revisions", ()))})
 
     def save_operation(self, operation: Operation) -> None:
         """Note the operation under way."""
@@ -129,7 +135,8 @@ class Store:
     def is_candidate(self, release: Release) -> bool:
         """Tell whether a release may take traffic again without being asked for by name."""
         folder = self._settings.release(release.version)
-        return release.stage == "installed" and release.verdict == "good" and folder.is_dir()
+        proved = release.stage == "installed" and release.verdict == "good" and folder.is_dir()
+        return proved and not schema.lacks(self._settings, release.version)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

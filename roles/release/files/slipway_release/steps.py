@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from slipway_release import finish, gate, install, switch, verify, watch
+from slipway_release import contract, finish, gate, install, restore, switch, verify, watch
 from slipway_release.work import Work
 
 _BOTH = frozenset({"release", "rollback"})
 _RELEASE = frozenset({"release"})
+_CONTRACT = frozenset({"contract"})
+_ALL = _BOTH | _CONTRACT
 
 
 class Step(NamedTuple):
@@ -31,15 +33,16 @@ class Step(NamedTuple):
 
 
 STEPS: tuple[Step, ...] = (
-    Step("verify", verify.verify, changes=False),
-    Step("room", install.require_room, _RELEASE, changes=False),
+    Step("verify", verify.verify, _ALL, changes=False),
+    Step("room", install.require_room, _RELEASE | _CONTRACT, changes=False),
     Step("unpack", install.unpack, _RELEASE),
     Step("environment", install.make_environment, _RELEASE),
     # Not before a rollback: the schema may well be ahead of the code that is returned to, and that
     # code has proved itself with these settings before. Its start and its readiness are the proof.
     Step("preflight", gate.preflight, _RELEASE),
-    Step("restore point", gate.restore_point, _RELEASE),
+    Step("restore point", restore.take, _RELEASE | _CONTRACT),
     Step("migrate", gate.migrate, _RELEASE),
+    Step("contract", contract.run, _CONTRACT),
     Step("start", gate.start),
     Step("ready", gate.ready),
     Step("warm up", gate.warm_up),
@@ -47,6 +50,6 @@ STEPS: tuple[Step, ...] = (
     Step("smoke", gate.smoke),
     Step("watch", watch.watch),
     Step("drain", finish.drain, final=True),
-    Step("record", finish.record, final=True),
+    Step("record", finish.record, _ALL, final=True),
     Step("prune", finish.prune, final=True),
 )

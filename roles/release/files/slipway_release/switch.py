@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from slipway_release import durable, units
+from slipway_release import durable, restore, units
 from slipway_release.errors import SlipwayError
 from slipway_release.settings import Settings
 from slipway_release.state import Operation, Store
@@ -62,6 +62,8 @@ def stop(settings: Settings, version: str) -> None:
         names.append(f"{app}-preflight@{version}.service")
     if settings.has_migrations:
         names.append(f"{app}-migrate@{version}.service")
+    if settings.has_restore_point:
+        names.append(restore.unit(app, version))
     units.stop(*names)
     # A unit that stays failed would raise an alarm about a release that nobody runs.
     units.forget_failures(*names)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import re
 import subprocess
+import time
 
+from slipway_release import journal
 from slipway_release.errors import FailedError
 
 # Longer than any stop or migration that a unit's own limit allows; systemd decides, not this.
@@ -67,6 +69,25 @@ def start(*names: str) -> None:
         FailedError: One of them did not start.
     """
     _systemctl("start", *names)
+
+
+def run(name: str, what: str) -> None:
+    """Start a unit that does one thing, and wait until it has done it.
+
+    Args:
+        name: The unit.
+        what: What it does, to begin a sentence with.
+
+    Raises:
+        FailedError: It failed; with its last log lines.
+    """
+    since = time.time()
+    forget_failures(name)
+    try:
+        start(name)
+    except FailedError as error:
+        lines = journal.last_lines(name, since)
+        raise FailedError(f"{what} failed ({status(name).result or error}).", lines) from error
 
 
 def begin(*names: str) -> None:

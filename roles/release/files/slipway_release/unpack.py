@@ -83,6 +83,8 @@ def _destination(path: str, requirements: str, release: Path, wheels: Path) -> P
         return release / REQUIREMENTS
     if path.startswith("tree/"):
         return release / path.removeprefix("tree/")
+    if path == manifests.BILL:
+        return release / path
     return wheels / path.rpartition("/")[2]
 
 

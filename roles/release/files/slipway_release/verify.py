@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from slipway_release import environment, manifest
+from slipway_release import contract, environment, manifest, schema
 from slipway_release.errors import RefusedError
-from slipway_release.manifest import Manifest
+from slipway_release.manifest import Manifest, Revision
 from slipway_release.state import Release
 from slipway_release.unpack import checksum
 from slipway_release.version import precedence
@@ -19,6 +19,8 @@ def verify(work: Work) -> str:
     Raises:
         RefusedError: It cannot be right; the message says why and what to do.
     """
+    if work.order.verb == "contract":
+        return contract.verify(work)
     previous = work.store.current()
     if work.order.verb == "rollback":
         work.release = _rollback_target(work, previous)
@@ -39,8 +41,8 @@ def _rollback_target(work: Work, previous: str | None) -> Release:
         version = work.store.last_good()
         if version is None:
             raise RefusedError(
-                "There is no earlier good release on this host to return to: release a version "
-                "instead."
+                f"There is no earlier good release on this host to return to{_passed_over(work)}: "
+                f"release a version instead."
             )
     precedence(version)
     release = work.store.get(version)
@@ -53,7 +55,37 @@ def _rollback_target(work: Work, previous: str | None) -> Release:
         raise RefusedError(f"{version} was never good on this host{reason}: choose another.")
     if not work.settings.release(version).is_dir():
         raise RefusedError(f"{work.settings.release(version)} is gone: release {version} again.")
+    _require_schema(work, version)
     return release
+
+
+def _require_schema(
+    work: Work, version: str, revisions: tuple[Revision, ...] | None = None
+) -> None:
+    """Refuse a version whose schema is gone.
+
+    Raises:
+        RefusedError: A revision that it does not know was contracted.
+    """
+    lacking = schema.lacks(work.settings, version, revisions)
+    if not lacking:
+        return
+    able = schema.floor(work.settings, work.store)
+    raise RefusedError(
+        f"{version} cannot come back: {schema.plural(lacking)} "
+        f"{'have' if len(lacking) > 1 else 'has'} been contracted and its code needs the old "
+        f"shape. {f'The oldest release that can: {able}.' if able else 'No other can.'}"
+    )
+
+
+def _passed_over(work: Work) -> str:
+    """Tell which releases are none because their schema is gone; '' for none."""
+    older = [
+        release.version
+        for release in work.store.all()
+        if release.verdict == "good" and schema.lacks(work.settings, release.version)
+    ]
+    return f" ({', '.join(older)}: contracted since)" if older else ""
 
 
 def _release(work: Work, previous: str | None) -> str:
@@ -74,6 +106,7 @@ def _release(work: Work, previous: str | None) -> str:
             f"The artifact of {version} is made for {offered}, this host is {kind}: build it with "
             f"--target {kind}."
         )
+    _require_schema(work, version, artifact.revisions)
     digest = artifact.digest(kind)
     known = work.store.get(version)
     if known and known.digest != digest:

@@ -16,12 +16,13 @@ class Order:
     """What a person asked for.
 
     Attributes:
-        verb: `release` or `rollback`.
-        version: Where to; None for the last good release, which only a rollback may leave open.
+        verb: `release`, `rollback` or `contract`.
+        version: Where to; None for the last good release, which a rollback may leave open, and for
+            the live one, which is what is contracted.
         who: The person.
         started: Unix time of the command.
         operation: Identity of the operation.
-        sha256: Checksum of the artifact; None for a rollback.
+        sha256: Checksum of the artifact; None but for a release.
         allow_downgrade: Whether an older version than the live one may be released.
     """
 
@@ -46,7 +47,7 @@ class Work:
         operation: The operation as it is on the disk, or will be at the first change.
         begun: Whether anything may have been changed.
         release: The release that the operation leads to.
-        manifest: Of its artifact; None for a rollback.
+        manifest: Of its artifact; None but for a release.
         kind: The kind of this host, such as `3.11-x86_64`.
         since: Unix time from which log lines belong to this operation.
         switched: Unix time of the switch.
@@ -75,6 +76,11 @@ class Work:
         """Note the operation on the disk, before its first change."""
         self.store.save_operation(self.operation)
         self.begun = True
+
+    def note(self, *, restore_point: str) -> None:
+        """Note on the disk where the database was saved."""
+        self.operation = dataclasses.replace(self.operation, restore_point=restore_point)
+        self.store.save_operation(self.operation)
 
     def accept(self) -> None:
         """Note that the new release is proved: from now on it stays."""
