@@ -250,7 +250,7 @@ def test_a_submodule_is_refused(workshop: Workshop, capsys: Captured) -> None:
     assert "vendor is a submodule" in refused(capsys, [*workshop.arguments(), "--allow-dirty"])
 
 
-@pytest.mark.parametrize("name", ["manifest.json", ".venv/pyvenv.cfg", "web.sock"])
+@pytest.mark.parametrize("name", ["manifest.json", "sbom.cdx.json", ".venv/pyvenv.cfg", "web.sock"])
 def test_a_name_that_hosts_use_is_refused(workshop: Workshop, capsys: Captured, name: str) -> None:
     workshop.commit({name: "in the way\n"})
     workshop.tag()

@@ -34,7 +34,8 @@ with (state / "asked").open("a") as log:
     print(*arguments, file=log)
 assert sys.argv[1] == "--app=quay"
 if arguments[0] == "status":
-    print(json.dumps({"current": live}) if "--json" in arguments else f"quay: {live} is live")
+    known = {"current": live, "back": "v1.0.0" if live != "v1.0.0" else None}
+    print(json.dumps(known) if "--json" in arguments else f"quay: {live} is live")
 elif (state / "fails").exists():
     print("  preflight      0.10 s  failed")
     print("    | RuntimeError: the keel is broken")
@@ -204,13 +205,25 @@ def test_what_is_live_everywhere_is_refused_before_it_is_built(fleet: Fleet) -> 
 def test_a_check_tells_and_changes_nothing(fleet: Fleet) -> None:
     status, output = fleet.release("v1.2.0", "--check")
     assert status == 0, output
-    assert "web1: v1.0.0 → v1.2.0" in output
+    assert "web1, web2: v1.0.0 → v1.2.0 (upgrade)" in output
+    assert "Order: web1 alone, then web2" in output
+    assert "Dependencies: unchanged" in output
+    assert "Restore point: none" in output
     commits = git(fleet.workshop.repository, "log", "--format=%h", "v1.0.0..v1.2.0").split()
     assert len(commits) == 2
     assert all(commit in output for commit in commits)
     assert not (fleet.state("web1") / "incoming/quay-v1.2.0.tar").exists()
     assert fleet.asked("web1") == []
     assert fleet.live() == ["v1.0.0", "v1.0.0"]
+
+
+def test_a_check_tells_each_live_version_apart(fleet: Fleet) -> None:
+    fleet.put(web1="v1.1.0")
+    status, output = fleet.release("v1.2.0", "--check", "-e", "release_batches=2")
+    assert status == 0, output
+    assert "web1: v1.1.0 → v1.2.0 (upgrade)" in output
+    assert "web2: v1.0.0 → v1.2.0 (upgrade)" in output
+    assert fleet.live() == ["v1.1.0", "v1.0.0"]
 
 
 def test_a_release_without_a_version_is_told_how(fleet: Fleet) -> None:
@@ -277,6 +290,7 @@ def test_a_rollback_returns_every_host(fleet: Fleet) -> None:
 
 
 def test_a_rollback_that_fails_says_why_and_stops(fleet: Fleet) -> None:
+    fleet.put(web1="v1.1.0", web2="v1.1.0")
     (fleet.state("web1") / "fails").touch()
     status, output = fleet.play("rollback")
     assert status != 0
@@ -285,7 +299,15 @@ def test_a_rollback_that_fails_says_why_and_stops(fleet: Fleet) -> None:
 
 
 def test_a_rollback_can_be_tried_first(fleet: Fleet) -> None:
+    fleet.put(web1="v1.1.0", web2="v1.1.0")
     status, output = fleet.play("rollback", "--check")
     assert status == 0, output
-    assert "quay: v1.0.0 is live" in output
+    assert "web2: v1.1.0 → v1.0.0" in output
+    assert fleet.asked("web1") == []
+
+
+def test_a_rollback_without_a_good_release_before_is_refused(fleet: Fleet) -> None:
+    status, output = fleet.play("rollback")
+    assert status != 0
+    assert "web1 has no good release to return to: it serves v1.0.0" in output
     assert fleet.asked("web1") == []
