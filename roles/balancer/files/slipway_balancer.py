@@ -29,6 +29,9 @@ STATE = Path("/var/lib/slipway-balancer")
 _ANSWER_SECONDS = 2.0
 _POLL_SECONDS = 0.1
 _WATCH_SECONDS = 1.0
+# Nginx passes over a host for its fail_timeout of 2 s, counted in whole seconds, after the last
+# connection that was refused; until then one that was put back gets nothing yet.
+_SETTLE_SECONDS = 3.5
 _OK = 200
 
 
@@ -117,6 +120,12 @@ class Balancer:
         """Tell whether another host would get the requests."""
         return any(not self.wish(name).out for name in self.settings.hosts if name != host)
 
+    def unsettled(self, host: str) -> float:
+        """Return the seconds until one of the other hosts surely gets requests."""
+        others = (name for name in self.settings.hosts if name != host and not self.wish(name).out)
+        since = [(self.folder / f"{name}.json").stat().st_mtime for name in others]
+        return max(0.0, min(since, default=0.0) + _SETTLE_SECONDS - time.time())
+
     def connected(self, host: str) -> bool:
         """Tell whether a connection to a host is open."""
         address, port = self.settings.hosts[host], self.settings.port
@@ -182,6 +191,7 @@ def take_out(balancer: Balancer, host: str, seconds: float) -> str:
     with balancer.alone():
         if not balancer.others_in(host):
             return f"{host} is the only host that gets requests: it stays in."
+        time.sleep(balancer.unsettled(host))
         until = time.time() + seconds if seconds else 0.0
         balancer.change(host, Wish(out=True, version=None, until=until))
     begin = time.monotonic()
