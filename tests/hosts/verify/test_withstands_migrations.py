@@ -120,3 +120,46 @@ async def test_a_migration_that_waits_for_a_lock_lets_everybody_pass(
     assert load.report.longest < 4
     assert schema(machine) == "t0002"
     assert machine.release() == candidate.version
+
+
+def test_the_schema_is_contracted_on_request_when_no_release_needs_the_old_shape(
+    host: FaultyHost, repository: Repository, version: Iterator[str], client: httpx.Client
+) -> None:
+    machine, at, old = host.machine, schema(host.machine), host.machine.release()
+    slipway = f"slipway --app {machine.app}"
+    drop = revision(repository, "t0003", 'op.drop_column("items", "t0001")', "contract")
+    first = host.bring(next(version), drop)
+    converges(host, client, first)
+    assert schema(machine) == at
+    assert "t0003" in machine.run(f"{slipway} status").stdout
+
+    early = machine.run(f"{slipway} contract", check=False)
+    assert early.returncode == 2
+    assert old in early.stdout + early.stderr
+    assert schema(machine) == at
+
+    converges(host, client, host.bring(next(version)))
+    machine.run(f"{slipway} contract --by Ada")
+    assert schema(machine) == "t0003"
+    assert client.get("/api/v1/items").status_code == 200
+    assert "by Ada" in machine.run(f"{slipway} history --last=1").stdout
+
+    late = machine.run(f"{slipway} rollback {old}", check=False)
+    assert late.returncode == 2
+    assert "t0003" in late.stdout + late.stderr
+    assert first.version in late.stdout + late.stderr
+    machine.run(f"{slipway} rollback")
+    assert machine.release() == first.version
+    none = machine.run(f"{slipway} rollback {old}", check=False)
+    assert none.returncode == 2
+    assert machine.release() == first.version
+
+
+def test_a_restore_point_holds_the_database(machine: Machine) -> None:
+    folder = f"/var/lib/slipway/{machine.app}/restore-points"
+    newest = machine.run(f"ls -t {folder}/*.dump | head -n 1").stdout.strip()
+    listing = machine.run(f"pg_restore --list {newest}").stdout
+    assert "TABLE DATA public items" in listing
+    assert machine.run(f"stat -c '%a' {folder}").stdout.strip() in {"700", "750"}
+    strangers = machine.run(f"runuser -u {machine.app} -- ls {folder}", check=False)
+    assert strangers.returncode != 0
