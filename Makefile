@@ -80,7 +80,7 @@ lab-status: environment ## Tell the hosts of the lab and whether they run
 	@$(PYTHON) -m deploy.lab status
 
 ##@ Release
-.PHONY: tag release rollback contract
+.PHONY: tag release rollback contract push-host
 tag: environment ## Sign a tag of HEAD with the lab's key: make tag VERSION=v0.2.0
 	@$(CONTROLLER)/require.sh tag clean version && $(PYTHON) -m deploy.demo tag $(VERSION)
 
@@ -93,6 +93,13 @@ rollback: environment ## Return to the last good release, or to VERSION=v1.4.1 [
 
 contract: environment ## Drop from the schema what only older releases need [INVENTORY=… ARGS=--check]
 	@ansible-playbook -i $(INVENTORY) deploy/contract.yml $(ARGS)
+
+push-host: environment ## Let this machine release what is pushed: make push-host KEYS=keys.pub INVENTORY=… (root)
+	@$(CONTROLLER)/require.sh push-host root keys && \
+	$(PYTHON) -m deploy.push set-up --inventory=$(INVENTORY) --keys=$(KEYS) \
+	    $(if $(NAME),--name=$(NAME)) $(if $(SIGNERS),--allowed-signers=$(SIGNERS)) \
+	    $(if $(DOWNGRADES),--downgrades=$(DOWNGRADES)) \
+	    $(filter --check,$(ARGS)) '--arguments=$(filter-out --check,$(ARGS))'
 
 ##@ Keep house
 .PHONY: lock clean help

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -83,8 +84,9 @@ def _parser() -> argparse.ArgumentParser:
         )
     building.add_argument("--name", required=True, help="name of the service")
     building.add_argument("--target", action="append", required=True, help="such as 3.11-x86_64")
-    building.add_argument("--output", type=Path, default=Path(".slipway/artifacts"))
-    building.add_argument("--wheels", type=Path, default=Path(".slipway/wheels"))
+    cache = Path(os.environ.get("SLIPWAY_CACHE", ".slipway"))
+    building.add_argument("--output", type=Path, default=cache / "artifacts")
+    building.add_argument("--wheels", type=Path, default=cache / "wheels")
     return parser
 
 

@@ -70,17 +70,22 @@ class Repository:
         Raises:
             ArtifactError: It is no version, not there, lightweight, or an older one renamed.
         """
-        if _VERSION.fullmatch(name) is None or len(name) > _LONGEST_VERSION:
-            raise ArtifactError(
-                f"{name!r} is not a version: name a tag vX.Y.Z or vX.Y.Z-pre.1 (semver.org)."
-            )
+        _require_version(name)
         answer = self._git("rev-parse", "--verify", "--quiet", f"refs/tags/{name}")
         if answer.returncode:
             raise ArtifactError(
                 f"There is no tag {name} in {self.folder}: make it with `git tag -s {name}`, or "
                 f"fetch it with `git fetch --tags`."
             )
-        identity = answer.stdout.strip()
+        return self.tag_object(name, answer.stdout.strip())
+
+    def tag_object(self, name: str, identity: str) -> Tag:
+        """Look an object up that is, or shall become, the tag of a name.
+
+        Raises:
+            ArtifactError: It is no version, lightweight, or an older one renamed.
+        """
+        _require_version(name)
         if self._ask("cat-file", "-t", identity) != "tag":
             raise ArtifactError(
                 f"{name} is a lightweight tag, which nobody can sign: make it again with "
@@ -220,6 +225,13 @@ class Repository:
 
     def _git(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return run(["git", "-C", self.folder, *arguments], variables=_VARIABLES)
+
+
+def _require_version(name: str) -> None:
+    if _VERSION.fullmatch(name) is None or len(name) > _LONGEST_VERSION:
+        raise ArtifactError(
+            f"{name!r} is not a version: name a tag vX.Y.Z or vX.Y.Z-pre.1 (semver.org)."
+        )
 
 
 def _is_text(name: str) -> bool:

@@ -41,6 +41,12 @@ for need in "$@"; do
             refuse "Say which version: make $target VERSION=v1.4.2"
         fi
         ;;
+    keys)
+        if [ -z "${KEYS:-}" ]; then
+            refuse "Say who may push: make $target KEYS=keys.pub, a file of public SSH keys with a" \
+                "name each."
+        fi
+        ;;
     *) refuse "$need is nothing that can be required." ;;
     esac
 done
