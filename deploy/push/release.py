@@ -118,5 +118,5 @@ def _environment(settings: Settings, run: Run) -> dict[str, str]:
         "ANSIBLE_SSH_CONTROL_PATH_DIR": str(ansible / "cp"),
         "ANSIBLE_NOCOLOR": "1",
         "SLIPWAY_CACHE": str(settings.state / "cache"),
-        "SLIPWAY_BY": f"{run.by} (push)",
+        "SLIPWAY_BY": f"{run.by} by push",
     }

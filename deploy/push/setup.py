@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shlex
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -202,8 +203,7 @@ def _tell(host: Host, settings: Settings, say: Callable[[str], None]) -> None:
     command = [str(settings.kit / ".venv/bin/ansible"), f"--inventory={settings.inventory}"]
     command += [*settings.arguments, "--module-name=ansible.builtin.raw", "--args=true", "app"]
     answer = host.attempt_as([*command, "--one-line"], settings.kit)
-    machine = host.run(["hostname", "--fqdn"]).strip()
-    say(f"Push to: {host.user}@{machine}:{settings.repository.name}")
+    say(f"Push to: {host.user}@{socket.gethostname()}:{settings.repository.name}")
     if answer.returncode == 0:
         say("It reaches every host of the group app.")
         return

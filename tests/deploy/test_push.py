@@ -29,7 +29,7 @@ def test_a_signed_tag_is_released_while_the_pusher_reads_along(host: PushHost) -
     status, said = host.push("v1.0.0")
     assert status == 0, said
     assert "remote: Releasing v1.0.0" in said
-    assert "released v1.0.0 downgrade False alice (push)" in said
+    assert "released v1.0.0 downgrade False alice by push" in said
     assert "variables[]" in said
     assert "remote: v1.0.0 is live." in said
     assert host.tags() == ["refs/tags/v1.0.0"]

@@ -164,7 +164,7 @@ def test_a_pushed_tag_is_released(machine: Machine, pusher: Pusher, client: http
     assert pushed.returncode == 0, pushed.stderr
     assert f"remote: {VERSION} is live." in pushed.stderr
     assert client.get("/health").json()["release"] == VERSION
-    assert "by ada (push)" in machine.run("slipway history --last=1").stdout
+    assert "by ada by push" in machine.run("slipway history --last=1").stdout
     assert pusher.ask("push-harbour@" + machine.address, "log").returncode == 0
 
 
