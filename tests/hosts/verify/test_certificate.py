@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 from typing import Any
 
 from tests.hosts.machine import Machine
@@ -32,6 +33,32 @@ def test_the_timer_renews_a_certificate_and_nginx_serves_it(machine: Machine) ->
     finally:
         machine.run(f"cp -p /tmp/renewal.conf {settings}; rm /tmp/renewal.conf")
     assert served(machine, machine.site)["serialNumber"] != before
+
+
+def test_its_lifetime_is_watched_and_told(machine: Machine) -> None:
+    unit = f"slipway-certificate-{machine.app}"
+    assert machine.run(f"systemctl is-active {unit}.timer").stdout.strip() == "active"
+    machine.run(f"systemctl start {unit}.service")
+    told = machine.run(f"cat /var/lib/slipway-certificate/{machine.app}.prom").stdout
+    end = float(told.split("slipway_certificate_not_after_seconds{")[1].split()[1])
+    shown = ssl.cert_time_to_seconds(served(machine, machine.site)["notAfter"])
+    assert end == shown
+    # What the unit has found out is what a monitor of units sees.
+    drop = f"/run/systemd/system/{unit}.service.d"
+    machine.run(
+        f"mkdir -p {drop} && printf '[Service]\\nExecStart=\\nExecStart=%s\\n' "
+        f"'/usr/local/sbin/slipway-certificate --least=1.1 {machine.site}' >{drop}/50-test.conf && "
+        f"systemctl daemon-reload"
+    )
+    try:
+        assert machine.run(f"systemctl start {unit}.service", check=False).returncode
+        assert machine.run(f"systemctl is-failed {unit}.service").stdout.strip() == "failed"
+        assert (
+            "days of its certificate are left" in machine.run(f"journalctl -p err -u {unit}").stdout
+        )
+    finally:
+        machine.run(f"rm -r {drop} && systemctl daemon-reload")
+    machine.run(f"systemctl start {unit}.service")
 
 
 async def test_a_name_is_added_and_taken_away(machine: Machine, operator: Operator) -> None:
