@@ -25,7 +25,7 @@ def answer_to(machine: Machine, request: bytes) -> bytes:
     """Everything that comes back for bytes that are sent as they are."""
     received = b""
     with connected(machine) as tls:
-        tls.settimeout(5)
+        tls.settimeout(2)
         tls.sendall(request)
         try:
             while part := tls.recv(65536):
@@ -113,9 +113,17 @@ def test_slow_clients_are_sent_away_while_others_are_served(
         # Each goes on to send, which does not give it more time.
         for tls in slow:
             tls.sendall(b"a")
-        ends = [tls.recv(4096) for tls in slow]
+        ends = [end_of(tls) for tls in slow]
         assert time.monotonic() - began < HEAD_SECONDS * 2
     assert all(not end or b" 408 " in end or b" 400 " in end for end in ends)
+
+
+def end_of(tls: ssl.SSLSocket) -> bytes:
+    """What a connection gets last; nothing when it is cut."""
+    try:
+        return tls.recv(4096)
+    except ConnectionError:
+        return b""
 
 
 def test_what_was_refused_is_in_the_journal(machine: Machine) -> None:
