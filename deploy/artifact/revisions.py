@@ -49,7 +49,7 @@ def of_tree(files: Mapping[str, bytes]) -> tuple[Revision, ...]:
     Raises:
         ArtifactError: A revision cannot be read, or they make no single history.
     """
-    folder = _folder(files)
+    folder = folder_of(files)
     if folder is None:
         return ()
     found: dict[str, _File] = {}
@@ -67,8 +67,12 @@ def of_tree(files: Mapping[str, bytes]) -> tuple[Revision, ...]:
     return _in_order(found)
 
 
-def _folder(files: Mapping[str, bytes]) -> str | None:
-    """Return where the revisions lie, by the settings of Alembic; alembic.ini wins, as there."""
+def folder_of(files: Mapping[str, bytes]) -> str | None:
+    """Return where the revisions lie, by the settings of Alembic; alembic.ini wins, as there.
+
+    Raises:
+        ArtifactError: The settings cannot be read, or name a folder outside of the tree.
+    """
     location = ""
     if "alembic.ini" in files:
         parser = configparser.ConfigParser(interpolation=None)

@@ -43,13 +43,29 @@ def lint_phase(root: Path) -> list[Step]:
         Step("ruff-format", ("ruff", "format", "--check", "--quiet", ".")),
         Step("mypy", ("mypy", "--no-error-summary")),
         Step("import-linter", ("lint-imports",)),
+        Step("migrations", ("python", "-m", "deploy.migrations", "lint")),
         Step("shellcheck", ("shellcheck", *(str(path.relative_to(root)) for path in scripts))),
         Step("yamllint", ("yamllint", "--strict", ".")),
+        *_pipeline_steps(root),
         Step(
             "syntax",
             ("ansible-playbook", "-i", "inventories/production", "--syntax-check", *playbooks),
         ),
         Step("ansible-lint", ("ansible-lint", "--offline", "-q")),
+    ]
+
+
+def _pipeline_steps(root: Path) -> list[Step]:
+    """The pipelines against the schemas of their services, of which the linter has copies."""
+    check = ("check-jsonschema", "--builtin-schema")
+    workflows = [str(path.relative_to(root)) for path in sorted(root.glob(".github/workflows/*"))]
+    return [
+        Step("workflows", (*check, "vendor.github-workflows", *workflows)),
+        Step("workflow-timeouts", (*check, "custom.github-workflows-require-timeout", *workflows)),
+        Step(
+            "gitlab-ci",
+            (*check, "vendor.gitlab-ci", "--data-transform", "gitlab-ci", ".gitlab-ci.yml"),
+        ),
     ]
 
 

@@ -7,7 +7,7 @@ from deploy.artifact import requirements
 from deploy.artifact.build import KIT, Order, check
 from deploy.artifact.errors import ArtifactError
 from deploy.artifact.repository import Repository, Tag
-from deploy.plan import commits, dependencies, fleet, schema
+from deploy.plan import commits, dependencies, fleet, schema, verdict
 from deploy.plan.commits import Commits
 from deploy.plan.dependencies import Difference
 from deploy.plan.fleet import Fleet, Host
@@ -173,4 +173,9 @@ def _schema(
         problems.append(f"The migrations cannot be compared: {error}")
         return None
     found = schema.difference(before, after, question.fleet.contracted())
-    return schema.with_sql(found, after, repository, tag, question.place)
+    found = schema.with_sql(found, after, repository, tag, question.place)
+    try:
+        return verdict.judged(found, repository, tag, question.place)
+    except (ArtifactError, OSError, ValueError) as error:
+        problems.append(f"The lint cannot be asked: {error}")
+        return found

@@ -86,13 +86,17 @@ def revisions(repository: Repository, tag: Tag) -> list[Revision]:
     Raises:
         ArtifactError: They cannot be read; the message says where.
     """
+    return [Revision(one.id, one.phase) for one in of_tree(files(repository, tag))]
+
+
+def files(repository: Repository, tag: Tag) -> dict[str, bytes]:
+    """Return what may belong to the revisions of a tag's tree: contents by path."""
     wanted = [
         entry
         for entry in repository.tree(tag)
         if not entry.is_link and entry.path.endswith((".py", ".ini", ".toml"))
     ]
-    files = {entry.path: contents for entry, contents in repository.contents(wanted)}
-    return [Revision(one.id, one.phase) for one in of_tree(files)]
+    return {entry.path: contents for entry, contents in repository.contents(wanted)}
 
 
 def difference(
@@ -138,8 +142,7 @@ def with_sql(
     first = names.index(schema.pending[0].id)
     start = names[first - 1] if first else "base"
     try:
-        tree = Tree(repository, tag, place.plans, place.wheels)
-        answer = _read(tree.run([*shlex.split(place.command), "--from", start]), place.command)
+        answer = told_by(repository, tag, place, start)
     except (ArtifactError, OSError, ValueError) as error:
         return dataclasses.replace(schema, problem=str(error))
     wanted = {revision.id for revision in schema.pending}
@@ -152,6 +155,23 @@ def with_sql(
         waits=tuple(one for one in answer.waits if one in told),
         problem=f"`{place.command}` says nothing of {', '.join(silent)}" if silent else "",
     )
+
+
+def told_by(repository: Repository, tag: Tag, place: Workplace, start: str) -> Schema:
+    """Return what the tag's own command says is pending in a database.
+
+    Args:
+        repository: The repository.
+        tag: The tag.
+        place: The command, and where its tree is made.
+        start: The revision that the database is at, `base` for none.
+
+    Raises:
+        ArtifactError: It cannot be run, or says something else.
+        ValueError: The command is no words of a shell.
+    """
+    tree = Tree(repository, tag, place.plans, place.wheels)
+    return _read(tree.run([*shlex.split(place.command), "--from", start]), place.command)
 
 
 def _read(text: str, command: str) -> Schema:

@@ -1,0 +1,1 @@
+"""Judges the SQL of revisions before they meet a database that is in use."""
