@@ -31,6 +31,12 @@ options:
     type: list
     elements: dict
     default: []
+  exclusive:
+    description: Patterns of paths (glob(7)); what matches one of them and is not among C(files) is
+      deleted.
+    type: list
+    elements: str
+    default: []
   folders:
     description: Folders, with C(path), and optionally C(owner), C(group) and C(mode) (0755).
     type: list
@@ -112,6 +118,14 @@ class Writer:
         for temporary, path in self.ready:
             temporary.replace(path)
 
+    def delete_others(self, patterns: list[str], kept: set[str]) -> None:
+        """Delete what matches a pattern and is not kept."""
+        found = {path for one in patterns for path in Path("/").glob(one.removeprefix("/"))}
+        for path in sorted(path for path in found if str(path) not in kept):
+            self._note(path, "file", (_read(path) or b"").decode(errors="replace"), "")
+            if not self.module.check_mode:
+                path.unlink()
+
     def _validate(self, wanted: dict[str, Any], temporary: str) -> None:
         command = shlex.split(wanted["validate"] % temporary)
         status, output, errors = self.module.run_command(command)
@@ -174,6 +188,7 @@ def main() -> None:
     module = AnsibleModule(
         {
             "files": {"type": "list", "elements": "dict", "default": [], "options": _FILE},
+            "exclusive": {"type": "list", "elements": "str", "default": []},
             "folders": {"type": "list", "elements": "dict", "default": [], "options": _FOLDER},
         },
         supports_check_mode=True,
@@ -186,6 +201,9 @@ def main() -> None:
     for wanted in module.params["files"]:
         writer.prepare(wanted)
     writer.replace()
+    writer.delete_others(
+        module.params["exclusive"], {wanted["path"] for wanted in module.params["files"]}
+    )
     module.exit_json(changed=bool(writer.paths), paths=writer.paths, diff=writer.diffs)
 
 

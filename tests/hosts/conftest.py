@@ -6,6 +6,7 @@
 import asyncio
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,16 +67,47 @@ def client(machine: Machine) -> Iterator[httpx.Client]:
         yield client
 
 
-@pytest.fixture(scope="session")
-def token(machine: Machine) -> str:
-    """An access token of a user who has just registered."""
-    name = f"sailor{secrets.token_hex(4)}"
-    with httpx.Client(base_url=f"https://{machine.site}", verify=machine.context) as client:
-        made = client.post(
-            "/api/v1/users/register",
-            json={"username": name, "email": f"{name}@example.com", "password": PASSWORD},
-        )
+class Account:
+    """A user who has just registered, and who logs in again before the token expires."""
+
+    KEPT_SECONDS = 600.0
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._name = f"sailor{secrets.token_hex(4)}"
+        self._token = ""
+        self._since = 0.0
+        with self._client() as client:
+            made = client.post(
+                "/api/v1/users/register",
+                json={
+                    "username": self._name,
+                    "email": f"{self._name}@example.com",
+                    "password": PASSWORD,
+                },
+            )
         assert made.status_code == 201, made.text
-        answer = client.post("/api/v1/auth/token", data={"username": name, "password": PASSWORD})
-        assert answer.status_code == 200, answer.text
-        return str(answer.json()["access_token"])
+
+    def token(self) -> str:
+        """An access token that is good for a while."""
+        if not self._token or time.monotonic() - self._since > self.KEPT_SECONDS:
+            with self._client() as client:
+                form = {"username": self._name, "password": PASSWORD}
+                answer = client.post("/api/v1/auth/token", data=form)
+            assert answer.status_code == 200, answer.text
+            self._token, self._since = str(answer.json()["access_token"]), time.monotonic()
+        return self._token
+
+    def _client(self) -> httpx.Client:
+        return httpx.Client(base_url=f"https://{self._machine.site}", verify=self._machine.context)
+
+
+@pytest.fixture(scope="session")
+def account(machine: Machine) -> Account:
+    return Account(machine)
+
+
+@pytest.fixture
+def token(account: Account) -> str:
+    """An access token of a user who has just registered."""
+    return account.token()

@@ -106,3 +106,20 @@ def test_an_unknown_owner_is_named_but_only_expected_in_a_check(
     assert run(check=True, files=wanted)["changed"]
     assert "there is no user nobody-of-that-name" in run(files=wanted)["msg"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_listed_any_more_is_deleted(tmp_path: Path, own: dict[str, str]) -> None:
+    kept, gone, other = (tmp_path / name for name in ("quay.a@", "quay.b@", "quay-c@"))
+    for path in (kept, gone, other):
+        path.write_text("unit\n")
+    wanted: dict[str, Any] = {
+        "files": [{"path": str(kept), "content": "unit\n", **own}],
+        "exclusive": [f"{tmp_path}/quay.*@"],
+    }
+    assert run(check=True, **wanted)["paths"] == [str(gone)]
+    assert gone.exists()
+    assert run(**wanted)["paths"] == [str(gone)]
+    assert not gone.exists()
+    assert kept.exists()
+    assert other.exists()
+    assert run(**wanted)["changed"] is False

@@ -58,6 +58,32 @@ async def live(socket: WebSocket) -> None:
     while True:
         await socket.send_text(await socket.receive_text())
 '''
+WORKER = '''"""Does one job after the other, and ends the one in hand when it is asked to stop."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+stopping = []
+signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
+said = Path("/srv/quay/shared/worked")
+while not stopping:
+    began = time.monotonic()
+    while time.monotonic() - began < 0.5:
+        time.sleep(0.05)
+    with said.open("a") as file:
+        file.write(os.environ["APP_RELEASE"] + " did a job\\n")
+with said.open("a") as file:
+    file.write(os.environ["APP_RELEASE"] + " ended\\n")
+'''
+CLEANUP = '''"""Is run by a schedule."""
+
+import os
+from pathlib import Path
+
+Path("/srv/quay/shared/cleaned").write_text(os.environ["APP_RELEASE"])
+'''
 SETTINGS = {
     "app_name": "quay",
     "app_asgi": "quay.main:app",
@@ -67,6 +93,10 @@ SETTINGS = {
     "release_ready_path": "/healthz",
     "release_version_key": "",
     "nginx_websocket_paths": ["/live"],
+    "app_processes": {
+        "mail": {"command": "python -m quay.worker", "seconds": 10},
+        "cleanup": {"command": "python -m quay.cleanup", "schedule": "*:*:0/2"},
+    },
 }
 
 
@@ -101,6 +131,8 @@ def _repository(folder: Path) -> Repository:
     (path / "quay").mkdir(parents=True)
     (path / "quay/__init__.py").touch()
     (path / "quay/main.py").write_text(MAIN)
+    (path / "quay/worker.py").write_text(WORKER)
+    (path / "quay/cleanup.py").write_text(CLEANUP)
     names = [
         "fastapi",
         "gunicorn",
@@ -181,9 +213,59 @@ async def test_its_websockets_are_told_to_come_back_when_it_is_replaced(
         assert closed.value.rcvd.code == CloseCode.SERVICE_RESTART
 
 
+def processes(machine: Machine) -> set[str]:
+    """The workers and timers of the service that run."""
+    listed = (
+        "systemctl list-units --plain --no-legend --state=active 'quay.mail@*' 'quay.*@*.timer'"
+    )
+    return {line.split()[0] for line in machine.run(listed).stdout.splitlines()}
+
+
+def test_its_workers_and_timers_follow(site: httpx.Client, machine: Machine) -> None:
+    assert site.get("/healthz").status_code == 200
+    assert processes(machine) == {"quay.mail@v1.1.0.service", "quay.cleanup@v1.1.0.timer"}
+    machine.wait_for("test $(cat /srv/quay/shared/cleaned) = v1.1.0")
+    machine.wait_for("grep -q 'v1.1.0 did' /srv/quay/shared/worked")
+    worked = machine.run("cat /srv/quay/shared/worked").stdout.splitlines()
+    # The old one did its job to the end; it was not killed.
+    assert worked.index("v1.0.0 ended") > worked.index("v1.0.0 did a job")
+    exposure = machine.run("systemd-analyze security --no-pager quay.mail@v1.1.0.service").stdout
+    assert float(exposure.split("Overall exposure level for")[1].split(":")[1].split()[0]) <= 1.0
+
+
+def test_a_release_whose_worker_crashes_goes_back(
+    quay: Operator, site: httpx.Client, machine: Machine
+) -> None:
+    quay.repository.tag("v1.2.0", {"quay/worker.py": "raise SystemExit('no mail today')\n"})
+    released = asyncio.run(quay.release("v1.2.0"))
+    assert released.returncode
+    assert "quay.mail@v1.2.0.service did not stay up" in " ".join(released.text.split())
+    assert "no mail today" in released.text
+    assert site.get("/healthz").status_code == 200
+    assert processes(machine) == {"quay.mail@v1.1.0.service", "quay.cleanup@v1.1.0.timer"}
+    quay.repository.git("revert", "--no-edit", "HEAD")
+
+
 def test_it_is_returned_to(quay: Operator, site: httpx.Client, machine: Machine) -> None:
     assert "welcome" in site.get("/healthz").json()
     returned = asyncio.run(quay.play("deploy/rollback.yml"))
     assert returned.returncode == 0, returned.text
     assert "greeting" in site.get("/healthz").json()
     assert machine.run("slipway status", check=False).returncode == 2
+    assert processes(machine) == {"quay.mail@v1.0.0.service", "quay.cleanup@v1.0.0.timer"}
+
+
+def test_a_process_that_the_inventory_lost_ends(
+    quay: Operator, site: httpx.Client, machine: Machine
+) -> None:
+    tags = ["--tags=app,release"]
+    processes_left = {"post": {"command": "python -m quay.worker"}}
+    fewer = f"--extra-vars={json.dumps({'app_processes': processes_left})}"
+    changed = asyncio.run(quay.play("playbook.yml", *tags, fewer))
+    assert changed.returncode == 0, changed.text
+    assert processes(machine) == set()
+    assert machine.run("ls /etc/systemd/system | grep '^quay[.]'").stdout == "quay.post@.service\n"
+    machine.run("systemctl is-active quay.post@v1.0.0.service")
+    again = asyncio.run(quay.play("playbook.yml", *tags, fewer))
+    assert " changed=0 " in again.text.rpartition("PLAY RECAP")[2].replace("localhost", "")
+    assert site.get("/healthz").status_code == 200

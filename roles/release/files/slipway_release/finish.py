@@ -13,6 +13,7 @@ from slipway_release import (
     history,
     install,
     metrics,
+    processes,
     schema,
     switch,
     units,
@@ -29,6 +30,7 @@ def drain(work: Work) -> str:
     others = sorted(units.running(work.settings.app) - {work.version})
     for version in others:
         switch.stop(work.settings, version)
+    processes.stop_strangers(work.settings)
     return ", ".join(others) or "nothing to stop"
 
 

@@ -58,7 +58,7 @@ def start(work: Work) -> str:
     """
     app, seconds = work.settings.app, work.settings.ready_seconds
     service, listener = units.service(app, work.version), units.listener(app, work.version)
-    if work.version in units.running(app):
+    if work.version in units.serving(app):
         units.stop(service, listener)
     units.forget_failures(service, listener)
     work.since = time.time()

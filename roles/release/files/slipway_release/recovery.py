@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 
-from slipway_release import contract, finish, install, journal, switch
+from slipway_release import contract, finish, install, journal, processes, switch
 from slipway_release.errors import FailedError, LockedError, SlipwayError
 from slipway_release.lock import Holder, OperationLock
 from slipway_release.progress import Progress
@@ -130,4 +130,5 @@ def boot(settings: Settings) -> str:
     if not settings.release(live).is_dir():
         raise FailedError(f"{settings.current} leads to {live}, whose folder is gone.")
     switch.serve(settings, live)
+    processes.stop_strangers(settings)
     return f"{settings.app} {live} starts."

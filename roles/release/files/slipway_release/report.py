@@ -16,7 +16,7 @@ from slipway_release.state import Store
 def status(settings: Settings) -> dict[str, Any]:
     """Return what is live, what is installed, and what is under way."""
     store = Store(settings)
-    running = units.running(settings.app)
+    running = units.serving(settings.app)
     holder = holder_of(settings.lock)
     closure = maintenance.state(settings)
     return {

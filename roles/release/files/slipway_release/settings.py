@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from slipway_release.errors import RefusedError
 
 DIRECTORY = Path("/etc/slipway")
+_PROCESS = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 
 
@@ -48,6 +49,8 @@ class Settings:
         free_megabytes: Room that a release must leave on the disk.
         metrics: File for Prometheus, rewritten after each operation.
         announcements: File with the addresses that hear of each operation, for root alone.
+        workers: Names of the processes that work all the time, `<app>.<name>@<version>.service`.
+        timers: Names of the jobs that are started by a schedule, `<app>.<name>@<version>.timer`.
     """
 
     app: str
@@ -78,6 +81,8 @@ class Settings:
     free_megabytes: int
     metrics: Path
     announcements: Path
+    workers: tuple[str, ...]
+    timers: tuple[str, ...]
 
     @property
     def releases(self) -> Path:
@@ -148,7 +153,13 @@ def _value(value: object, name: str, fields: dict[str, str], source: str) -> Any
         return float(value)
     elif kind == "str" and isinstance(value, str):
         return value
+    elif kind == "tuple[str, ...]" and isinstance(value, list) and all(map(_is_process, value)):
+        return tuple(value)
     raise RefusedError(f"{source}: {name} is {value!r}, which is no {kind}.")
+
+
+def _is_process(name: object) -> bool:
+    return isinstance(name, str) and _PROCESS.fullmatch(name) is not None
 
 
 def _check(settings: Settings, source: str) -> None:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from slipway_release import contract, finish, gate, install, restore, switch, verify, watch
+from slipway_release import (
+    contract,
+    finish,
+    gate,
+    install,
+    processes,
+    restore,
+    switch,
+    verify,
+    watch,
+)
 from slipway_release.work import Work
 
 _BOTH = frozenset({"release", "rollback"})
@@ -48,6 +58,7 @@ STEPS: tuple[Step, ...] = (
     Step("warm up", gate.warm_up),
     Step("switch", switch.switch),
     Step("smoke", gate.smoke),
+    Step("processes", processes.hand_over),
     Step("watch", watch.watch),
     Step("drain", finish.drain, final=True),
     Step("record", finish.record, _ALL, final=True),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from slipway_release import durable, restore, units
+from slipway_release import durable, processes, restore, units
 from slipway_release.errors import SlipwayError
 from slipway_release.settings import Settings
 from slipway_release.state import Operation, Store
@@ -25,6 +25,7 @@ def serve(settings: Settings, version: str) -> None:
     units.forget_failures(service, listener)
     units.start(listener)
     units.begin(service)
+    processes.begin(settings, version)
 
 
 def put_back(settings: Settings, store: Store, operation: Operation) -> list[str]:
@@ -43,21 +44,25 @@ def put_back(settings: Settings, store: Store, operation: Operation) -> list[str
         else:
             durable.remove(settings.current)
     try:
-        if previous and previous not in units.running(settings.app):
+        if previous and previous not in units.serving(settings.app):
             serve(settings, previous)
+        elif previous:
+            processes.begin(settings, previous)
     except (SlipwayError, OSError) as error:
         troubles.append(f"{previous} could not be started again: {error}")
     try:
         stop(settings, operation.version)
+        units.stop(*processes.jobs(settings, operation.version))
     except (SlipwayError, OSError) as error:
         troubles.append(f"{operation.version} could not be stopped: {error}")
     return troubles
 
 
 def stop(settings: Settings, version: str) -> None:
-    """Stop everything of a release that runs, and clear what its failures left."""
+    """Stop a release, but not a job that a timer has started, and clear what its failures left."""
     app = settings.app
     names = [units.service(app, version), units.listener(app, version)]
+    names += processes.workers(settings, version) + processes.timers(settings, version)
     if settings.has_preflight:
         names.append(f"{app}-preflight@{version}.service")
     if settings.has_migrations:
@@ -66,4 +71,4 @@ def stop(settings: Settings, version: str) -> None:
         names.append(restore.unit(app, version))
     units.stop(*names)
     # A unit that stays failed would raise an alarm about a release that nobody runs.
-    units.forget_failures(*names)
+    units.forget_failures(*names, *processes.jobs(settings, version))

@@ -68,7 +68,8 @@ def start(*names: str) -> None:
     Raises:
         FailedError: One of them did not start.
     """
-    _systemctl("start", *names)
+    if names:
+        _systemctl("start", *names)
 
 
 def run(name: str, what: str) -> None:
@@ -92,12 +93,20 @@ def run(name: str, what: str) -> None:
 
 def begin(*names: str) -> None:
     """Start units without waiting for them."""
-    _systemctl("start", "--no-block", *names)
+    if names:
+        _systemctl("start", "--no-block", *names)
 
 
 def stop(*names: str) -> None:
     """Stop units in one transaction, so that a stopping service is not started by its socket."""
-    _systemctl("stop", *names)
+    if names:
+        _systemctl("stop", *names)
+
+
+def leave(*names: str) -> None:
+    """Ask units to stop, without waiting until they have."""
+    if names:
+        _systemctl("stop", "--no-block", *names)
 
 
 def reload(name: str) -> None:
@@ -111,22 +120,38 @@ def reload(name: str) -> None:
 
 def forget_failures(*names: str) -> None:
     """Clear what earlier attempts left: a failed unit, a start limit, a number of restarts."""
-    subprocess.run(["systemctl", "reset-failed", *names], check=False, capture_output=True)
+    if names:
+        subprocess.run(["systemctl", "reset-failed", *names], check=False, capture_output=True)
+
+
+def serving(app: str) -> set[str]:
+    """Return the versions of which the service or the socket is up, or about to be."""
+    return {version for _, version in _instances(app, f"{app}@*.service", f"{app}@*.socket")}
 
 
 def running(app: str) -> set[str]:
-    """Return the versions of which the service or the socket is up, or about to be."""
+    """Return the versions of which anything runs: the service, a worker, a timer or its job."""
+    others = {re.split("@", unit)[1].rpartition(".")[0] for _, unit in processes(app)}
+    return serving(app) | others
+
+
+def processes(app: str) -> set[tuple[str, str]]:
+    """Return the workers, timers and jobs that run: the name of each, and of its unit."""
+    found = _instances(app, f"{app}.*@*.service", f"{app}.*@*.timer")
+    return {(unit.removeprefix(f"{app}.").partition("@")[0], unit) for unit, _ in found}
+
+
+def _instances(app: str, *patterns: str) -> set[tuple[str, str]]:
     answer = _systemctl(
         "list-units",
         "--plain",
         "--no-legend",
         "--state=active,activating,reloading,deactivating",
-        f"{app}@*.service",
-        f"{app}@*.socket",
+        *patterns,
     )
-    pattern = re.compile(rf"{re.escape(app)}@(\S+)\.(?:service|socket)")
-    matches = (pattern.match(line.strip()) for line in answer.splitlines())
-    return {match[1] for match in matches if match}
+    form = re.compile(rf"({re.escape(app)}(?:\.[a-z0-9-]+)?@(\S+)\.(?:service|socket|timer))")
+    matches = (form.match(line.strip()) for line in answer.splitlines())
+    return {(match[1], match[2]) for match in matches if match}
 
 
 def _systemctl(*arguments: str) -> str:

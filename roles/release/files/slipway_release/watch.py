@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from slipway_release import journal, probe, traffic, units
+from slipway_release import journal, probe, processes, traffic, units
 from slipway_release.errors import FailedError
 from slipway_release.traffic import Traffic
 from slipway_release.work import Work
@@ -109,6 +109,7 @@ def _require_life(work: Work) -> None:
     status = units.status(units.service(work.settings.app, work.version))
     if status.crashed or status.active != "active":
         raise _failure(work, f"{work.version} did not stay up: {status}.")
+    processes.require_life(work)
     answer = probe.from_outside(work.settings, _ANSWER_SECONDS)
     if answer.status != _OK:
         raise _failure(work, f"{work.settings.smoke_url} failed after the switch: {answer}.")
