@@ -20,6 +20,18 @@ ifneq ($(GIT_SETTINGS),)
 export GIT_CONFIG_GLOBAL := $(GIT_SETTINGS)
 endif
 
+# A pipeline keeps what it was given in a folder, see docs/pipelines.md. The names of files are told,
+# never what is in them; who may sign is not taken from the sources that are released.
+ifneq ($(CREDENTIALS),)
+KEPT := $(abspath $(CREDENTIALS))
+SIGNERS ?= $(KEPT)/allowed_signers
+export ANSIBLE_PRIVATE_KEY_FILE := $(KEPT)/ssh_key
+export ANSIBLE_SSH_COMMON_ARGS := -o UserKnownHostsFile=$(KEPT)/known_hosts -o StrictHostKeyChecking=yes
+ifneq ($(wildcard $(KEPT)/vault_password),)
+export ANSIBLE_VAULT_PASSWORD_FILE := $(KEPT)/vault_password
+endif
+endif
+
 ##@ Try it
 .PHONY: demo demo-down dev
 demo: ## Boot a local host, provision it, release a tag onto it and tell how to use it (root)
@@ -40,7 +52,7 @@ dev: environment-dev ## Run the service alone, reloading, on an SQLite file at h
 test: ready-test ## Run everything that CI runs (root)
 	@$(CHECK) lint test-roles test-app test-release test-hosts
 
-lint: environment ## Judge the sources: ruff, mypy, import-linter, ansible-lint, yamllint, shellcheck
+lint: environment ## Judge the sources: ruff, mypy, import-linter, ansible-lint, yamllint, check-jsonschema, shellcheck, squawk
 	@$(CHECK) lint
 
 format: environment ## Bring the Python sources into shape
@@ -80,16 +92,29 @@ lab-status: environment ## Tell the hosts of the lab and whether they run
 	@$(PYTHON) -m deploy.lab status
 
 ##@ Release
-.PHONY: tag release rollback contract push-host
+.PHONY: tag verify artifact release rollback contract push-host
 tag: environment ## Sign a tag of HEAD with the lab's key: make tag VERSION=v0.2.0
 	@$(CONTROLLER)/require.sh tag clean version && $(PYTHON) -m deploy.demo tag $(VERSION)
 
-release: environment ## Release a signed tag: make release VERSION=v1.4.2 [INVENTORY=inventories/production]
+verify: environment ## Check that a tag may be released: make verify VERSION=v1.4.2 [SIGNERS=FILE]
+	@$(CONTROLLER)/require.sh verify version && \
+	$(PYTHON) -m deploy.artifact check "--tag=$$VERSION" "--repository=$(or $(REPOSITORY),.)" \
+	    "--allowed-signers=$(or $(SIGNERS),$(INVENTORY)/allowed_signers)"
+
+artifact: environment ## Build what hosts take: make artifact VERSION=v1.4.2 [INVENTORY=… | TARGETS="3.13-x86_64 …"]
+	@$(CONTROLLER)/require.sh artifact version && \
+	INVENTORY="$(INVENTORY)" SIGNERS="$(SIGNERS)" $(CONTROLLER)/artifact.sh
+
+release: environment ## Release a signed tag: make release VERSION=v1.4.2 [INVENTORY=… ARTIFACT=FILE SHA256=…]
 	@$(CONTROLLER)/require.sh release version && \
-	ansible-playbook -i $(INVENTORY) deploy/release.yml -e release=$(VERSION) $(ARGS)
+	ansible-playbook -i $(INVENTORY) deploy/release.yml -e "release=$$VERSION" \
+	    $(if $(SIGNERS),-e "release_allowed_signers=$(abspath $(SIGNERS))") \
+	    $(if $(ARTIFACT)$(SHA256),-e "release_artifact=$(abspath $(ARTIFACT))" \
+	        -e "release_artifact_sha256=$(SHA256)") $(ARGS)
 
 rollback: environment ## Return to the last good release, or to VERSION=v1.4.1 [INVENTORY=…]
-	@ansible-playbook -i $(INVENTORY) deploy/rollback.yml $(if $(VERSION),-e release=$(VERSION)) $(ARGS)
+	@if [ -n "$$VERSION" ]; then $(CONTROLLER)/require.sh rollback version; fi && \
+	ansible-playbook -i $(INVENTORY) deploy/rollback.yml $${VERSION:+-e "release=$$VERSION"} $(ARGS)
 
 contract: environment ## Drop from the schema what only older releases need [INVENTORY=… ARGS=--check]
 	@ansible-playbook -i $(INVENTORY) deploy/contract.yml $(ARGS)
@@ -100,6 +125,13 @@ push-host: environment ## Let this machine release what is pushed: make push-hos
 	    $(if $(NAME),--name=$(NAME)) $(if $(SIGNERS),--allowed-signers=$(SIGNERS)) \
 	    $(if $(DOWNGRADES),--downgrades=$(DOWNGRADES)) \
 	    $(filter --check,$(ARGS)) '--arguments=$(filter-out --check,$(ARGS))'
+
+.PHONY: credentials credentials-end
+credentials: ## Keep a pipeline's key, known hosts, signers and vault password in the folder CREDENTIALS=/…
+	@$(CONTROLLER)/credentials.sh keep "$(CREDENTIALS)"
+
+credentials-end: ## Take them away again
+	@$(CONTROLLER)/credentials.sh remove "$(CREDENTIALS)"
 
 ##@ Keep house
 .PHONY: lock clean help

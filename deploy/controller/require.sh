@@ -37,7 +37,10 @@ for need in "$@"; do
         fi
         ;;
     version)
-        if ! printf '%s' "${VERSION:-}" | grep -Eqx 'v(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*)){2}'; then
+        # SemVer 2.0.0 without build metadata; grep judges each line, so there may be only one.
+        number='(0|[1-9][0-9]*)' part='[0-9A-Za-z-]+'
+        if ! printf '%s' "${VERSION:-}" | grep -Eqx "v$number(\\.$number){2}(-$part(\\.$part)*)?" ||
+            [ "$(printf '%s' "$VERSION" | grep -c '')" != 1 ]; then
             refuse "Say which version: make $target VERSION=v1.4.2"
         fi
         ;;
