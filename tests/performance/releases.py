@@ -1,10 +1,13 @@
 """Measures releases on a lab host under load: ``make bench-releases``.
 
-Ten releases with unchanged dependencies and no migration, and one rollback, while 32 keep-alive
-connections send GET and POST as fast as they are answered. Told are the seconds from the command to
-the switch and to the end, the requests, those that failed, the longest answer, and the 99th
-percentile of the two seconds around the switch as a multiple of that of the same load right before
-the release began.
+First on a quiet host: a release with unchanged dependencies, one with a changed dependency that no
+cache has, and a rollback, each with the seconds of its phases and until the public gets the new
+release.
+
+Then ten releases and one rollback while 32 keep-alive connections send GET and POST as fast as
+they are answered. Told are the seconds from the command to the switch and to the end, the requests,
+those that failed, the longest answer, and the 99th percentile of the two seconds around the switch
+as a multiple of that of the same load right before the release began.
 """
 
 import asyncio
@@ -12,6 +15,7 @@ import os
 import re
 import shutil
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Awaitable
@@ -28,7 +32,8 @@ from tests.hosts.repository import ROOT, Repository
 RELEASES = 10
 CALM_SECONDS = 4.0
 STATE = ROOT / ".lab/bench"
-FIRST = "v0.1.0"
+FIRST = "v0.0.1"
+DEPENDENCY = "idna==3.10"
 PASSWORD = "Capstan-and-4-anchors"
 
 
@@ -72,6 +77,7 @@ async def measure(machine: Machine) -> int:
     await must(operator.play("playbook.yml"))
     repository.tag(FIRST)
     await must(operator.release(FIRST))
+    await quiet(machine, operator, repository)
     site, token = Site(machine.site, machine.address, machine.context), login(machine)
     say("           command   traffic      done  requests  failed  longest  p99: before  switch")
     requests = failed = 0
@@ -106,6 +112,47 @@ async def measure(machine: Machine) -> int:
         f"p99 at the switch {statistics.median(ratios):.1f} times that before (median)"
     )
     return 1 if failed else 0
+
+
+async def quiet(machine: Machine, operator: Operator, repository: Repository) -> None:
+    """Measures releases and a rollback that nothing disturbs; tells their phases."""
+    repository.tag("v0.0.2", {"RELEASE.txt": "v0.0.2\n"})
+    changed = change_dependency(repository)
+    repository.tag("v0.0.3", changed)
+    for name, version, asked in (
+        ("unchanged dependencies", "v0.0.2", operator.release("v0.0.2")),
+        (f"{DEPENDENCY} changed", "v0.0.3", operator.release("v0.0.3")),
+        ("rollback", "v0.0.2", operator.play("deploy/rollback.yml")),
+    ):
+        begin = time.monotonic()
+        shown = asyncio.create_task(asyncio.to_thread(shows, machine, version))
+        text = await must(asked)
+        seconds, traffic = time.monotonic() - begin, await shown - begin
+        say(f"{name}: traffic {traffic:.1f} s after the command, which took {seconds:.1f} s")
+        for line in phases(text):
+            say(f"    {line}")
+
+
+def change_dependency(repository: Repository) -> dict[str, str]:
+    """Locks another version of one dependency in the clone; answers the lock file."""
+    command = ["uv", "lock", "--quiet", "--python", sys.executable, "--upgrade-package", DEPENDENCY]
+    environment = {**os.environ, "UV_SYSTEM_CERTS": "true"}
+    subprocess.run(command, cwd=repository.path, env=environment, check=True)
+    return {"uv.lock": repository.read("uv.lock")}
+
+
+def shows(machine: Machine, version: str) -> float:
+    """Waits until the public gets a release; answers when, by the monotonic clock."""
+    with httpx.Client(base_url=f"https://{machine.site}", verify=machine.context) as client:
+        while client.get("/health").json()["release"] != version:
+            time.sleep(0.05)
+    return time.monotonic()
+
+
+def phases(text: str) -> list[str]:
+    """The lines in which the host tool tells its steps and their seconds."""
+    lines = (re.sub(r"^\W*(?:- )?['\"]?", "", line) for line in text.splitlines())
+    return [line.rstrip("'\"") for line in lines if re.match(r"\w[\w ]* +[0-9.]+ s\b", line)]
 
 
 async def must(play: Awaitable[Result]) -> str:
