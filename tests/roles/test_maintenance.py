@@ -35,6 +35,9 @@ class Answer:
         return str(json.loads(self.body)["error"]["code"])
 
 
+WORKERS = 2
+
+
 @dataclasses.dataclass(frozen=True)
 class Site:
     """Where the site listens, and the tool's settings for it."""
@@ -43,6 +46,7 @@ class Site:
     tls: int
     webroot: Path
     settings: Settings
+    master: int
 
     def ask(self, source: str, path: str = "/page", *, tls: bool = True) -> Answer:
         """Ask as a client with that address."""
@@ -62,12 +66,20 @@ class Site:
             connection.close()
 
     def becomes(self, source: str, code: str) -> Answer:
-        """Wait for an answer: a reload takes effect a moment after its command."""
+        """Wait for an answer: a reload takes effect a moment after its command.
+
+        The workers of before go on to accept for another moment beside the new ones.
+        """
         deadline = time.monotonic() + 10
-        while (answer := self.ask(source)).code != code:
+        while (answer := self.ask(source)).code != code or self.workers() != WORKERS:
             assert time.monotonic() < deadline, answer.body
             time.sleep(0.05)
         return answer
+
+    def workers(self) -> int:
+        """How many workers Nginx has, old ones included."""
+        children = Path(f"/proc/{self.master}/task/{self.master}/children")
+        return len(children.read_text().split())
 
 
 def free_port() -> int:
@@ -91,6 +103,7 @@ def configure(folder: Path, rendered: Path, ports: tuple[int, int]) -> Path:
         "/etc/nginx/conf.d/*.conf": str(folder / "site.conf"),
         "include /etc/nginx/modules-enabled/*.conf;": "",
         "/run/nginx.pid": str(folder / "pid"),
+        "worker_processes auto": f"worker_processes {WORKERS}",
         "syslog:server=unix:/dev/log,nohostname,tag=nginx_error": "stderr",
         "access_log syslog:server=unix:/dev/log,nohostname,tag=nginx quay;": "",
         "/var/lib/slipway/quay/": f"{folder}/state/",
@@ -136,7 +149,7 @@ def site(
     settings = dataclasses.replace(settings, state=state, metrics=state / "metrics.prom")
     with subprocess.Popen([program, "-c", str(file), "-g", "daemon off;"]) as process:
         try:
-            found = Site(*ports, tmp_path / "webroot", settings)
+            found = Site(*ports, tmp_path / "webroot", settings, process.pid)
             deadline = time.monotonic() + 10
             while True:
                 try:
