@@ -40,6 +40,16 @@ def test_a_release_that_fails_more_requests_goes_back(
     assert world.verdict("v1.1.0") == "failed"
 
 
+def test_what_a_release_has_failed_does_not_excuse_the_next(world: World) -> None:
+    world.change(watch_seconds=20.0)
+    with world.public():
+        for version in ("v1.1.0", "v1.1.1"):
+            outcome = world.release(version, fails_each=4, records=False)
+            assert outcome.status == 1, outcome.text
+            assert "the journal of Nginx" in outcome.text
+    assert world.live() == "v1.0.0"
+
+
 def test_a_release_that_fails_a_little_stays(world: World) -> None:
     world.change(watch_seconds=1.0)
     with world.public():

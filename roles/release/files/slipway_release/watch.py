@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from slipway_release import journal, probe, processes, traffic, units
+from slipway_release import history, journal, probe, processes, traffic, units
 from slipway_release.errors import FailedError
 from slipway_release.traffic import Traffic
 from slipway_release.work import Work
@@ -29,7 +29,10 @@ class Comparison:
     def __init__(self, work: Work, switched: float) -> None:
         self._work = work
         self._until = switched
-        begin = switched - max(_BEFORE_SECONDS, work.settings.watch_seconds)
+        # Nginx does not know releases: what an attempt just before this one has failed is not what
+        # the old release usually does, and would excuse the new one.
+        earlier = [entry.started + entry.seconds for entry in history.read(work.settings)]
+        begin = max(switched - max(_BEFORE_SECONDS, work.settings.watch_seconds), *earlier[-1:], 0)
         self._before = self._count(work.operation.previous, begin, switched)
         self._after = {name: Traffic() for name in self._before}
 
