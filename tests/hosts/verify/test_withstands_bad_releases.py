@@ -63,8 +63,9 @@ async def test_a_release_that_cannot_serve_takes_no_traffic_for_long(
     (repository.path / "app/main.py").write_text(good)
     repository.git("commit", "--quiet", "--all", "-m", "Mend it")
     site = Site(host.machine.site, host.machine.address, host.machine.context)
-    async with Load(site, token, connections=4) as load:
-        result = await asyncio.to_thread(host.release, candidate)
+    with host.settings(ready_seconds=20):
+        async with Load(site, token, connections=4) as load:
+            result = await asyncio.to_thread(host.release, candidate)
     assert result.returncode == 1
     assert load.report.requests > 100
     assert reason in result.stdout + result.stderr
