@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,7 +116,7 @@ def put_kit(machine: Machine, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def pusher(
     machine: Machine, repository: Repository, tmp_path_factory: pytest.TempPathFactory
-) -> Pusher:
+) -> Iterator[Pusher]:
     if machine.run("test -e /usr/bin/python3.13", check=False).returncode:
         pytest.skip("the controller needs Python 3.12 or newer, which this distribution lacks")
     folder = tmp_path_factory.mktemp("push")
@@ -131,7 +132,11 @@ def pusher(
         f"app_asgi=x:y tls_domains=[] tls_email=x\n".encode(),
         "/etc/fleet.ini",
     )
-    return Pusher(repository, key, machine.address)
+    before = machine.release()
+    yield Pusher(repository, key, machine.address)
+    # The tests after these know which release was there before theirs.
+    if machine.release() != before:
+        machine.run(f"slipway rollback {before}")
 
 
 def test_the_set_up_tells_what_is_left_and_changes_nothing_twice(
