@@ -1,7 +1,8 @@
 """Runs phases of checks one after the other and tells what came of them.
 
 A phase is a list of steps; the first phase that fails ends the run. Whatever happened, the time of
-each phase is told, and the last line counts the tests that passed and failed.
+each phase is told, with each test that failed and why; the last line counts the tests that passed
+and failed.
 """
 
 import argparse
@@ -18,21 +19,24 @@ from deploy.logged import ROOT, run_logged
 
 REPORTS = ROOT / ".slipway/reports"
 _LAST_LINES = 80
+_LONGEST_REASON = 400
 
 
 @dataclass
 class Count:
-    """Tests that ran: how many passed, failed and were skipped."""
+    """Tests that ran: how many passed, failed and were skipped, and what the failed ones said."""
 
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    failures: list[str] = field(default_factory=list)
 
     def add(self, other: "Count") -> None:
         """Take the tests of another count as well."""
         self.passed += other.passed
         self.failed += other.failed
         self.skipped += other.skipped
+        self.failures += other.failures
 
 
 @dataclass
@@ -110,6 +114,7 @@ def run_step(step: Step, phase: str) -> Count:
         counted.passed += code == 0
     if code and not counted.failed:
         counted.failed = 1
+        counted.failures.append(f"{step.name}: ended with {code}")
     say(
         f"{'FAILED' if code else 'ok':>6}  {phase}: {step.name}  {time.monotonic() - started:.1f} s"
     )
@@ -144,8 +149,16 @@ def read_report(path: Path) -> Count:
         failed = int(suite.get("failures", "0")) + int(suite.get("errors", "0"))
         skipped = int(suite.get("skipped", "0"))
         total = int(suite.get("tests", "0"))
-        count.add(Count(max(total - failed - skipped, 0), failed, skipped))
+        failures = [line for case in suite.iter("testcase") for line in _failures(case)]
+        count.add(Count(max(total - failed - skipped, 0), failed, skipped, failures))
     return count
+
+
+def _failures(case: ET.Element) -> list[str]:
+    """What a test of a report said when it failed, or when what it stands on did."""
+    name = f"{case.get('classname', '')}.{case.get('name', '')}"
+    reasons = [found.get("message", "") for found in case if found.tag in {"failure", "error"}]
+    return [f"{name}: {' '.join(reason.split())[:_LONGEST_REASON]}" for reason in reasons]
 
 
 def summary(outcomes: list[Outcome], wanted: list[str]) -> list[str]:
@@ -161,6 +174,7 @@ def summary(outcomes: list[Outcome], wanted: list[str]) -> list[str]:
             f"{outcome.count.passed} passed, {outcome.count.failed} failed{skipped}"
         )
     lines += [f"{name:<14}not run" for name in wanted[len(outcomes) :]]
+    lines += [f"FAILED  {failure}" for failure in total.failures]
     lines.append(f"{'together':<22}{sum(outcome.seconds for outcome in outcomes):8.1f} s")
     lines.append(f"{total.passed} passed, {total.failed} failed")
     return lines

@@ -77,6 +77,28 @@ def test_the_first_failing_phase_is_the_last_that_runs(
     ]
 
 
+def test_the_summary_tells_which_tests_failed_and_why(
+    tmp_path: Path, run: Callable[..., tuple[int, str]]
+) -> None:
+    written = tmp_path / "test_written.py"
+    written.write_text(
+        "import pytest\n"
+        "@pytest.fixture\ndef host(): raise OSError('no route to web1')\n"
+        "def test_sum(): assert 1 + 1 == 3, 'the sum is wrong'\n"
+        "def test_host(host): pass\n"
+    )
+    command = (sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", str(written))
+    _, said = run(one=[Step("real", command, reports=True)], two=[])
+
+    told = said[said.index("two           not run") :].splitlines()
+    assert told[-1] == "0 passed, 2 failed"
+    failures = [line for line in told if line.startswith("FAILED")]
+    assert len(failures) == 2
+    assert "test_written.test_sum: AssertionError: the sum is wrong" in failures[0]
+    assert "test_written.test_host: " in failures[1]
+    assert "no route to web1" in failures[1]
+
+
 def test_a_failing_check_shows_what_it_said(run: Callable[..., tuple[int, str]]) -> None:
     good = python("good", "print('chatter')")
     bad = python("bad", "print('line 7 is wrong'); raise SystemExit(3)")
