@@ -145,7 +145,7 @@ class SmallDisk:
         self.folders = [folder.format(app=machine.app) for folder in self.FOLDERS]
 
     def __enter__(self) -> Self:
-        self.machine.run("slipway prune --keep=2")
+        self.make_room()
         for number, folder in enumerate(self.folders):
             used = int(self.machine.run(f"du -sm {folder}").stdout.split()[0])
             small = f"/run/slipway-small/{number}"
@@ -163,6 +163,10 @@ class SmallDisk:
                 f"umount -l {folder} && find {folder} -mindepth 1 -delete && "
                 f"cp -a {small}/. {folder}/ && umount -l {small} && rmdir {small}"
             )
+
+    def make_room(self) -> None:
+        """Removes releases: here each is a copy, because uv's cache is on the other file system."""
+        self.machine.run("slipway prune --keep=2")
 
     def fill(self) -> None:
         """Leaves no byte free."""

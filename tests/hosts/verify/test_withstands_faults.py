@@ -97,6 +97,7 @@ async def test_the_disk_runs_full_during_a_release(
     small: SmallDisk,
     step: str,
 ) -> None:
+    small.make_room()
     fault = Fault("the disk runs full", small.full)
     await hit(host, client, next(version), token, record, fault, step)
 
