@@ -80,28 +80,6 @@ async def test_a_fault_during_a_release(
     await hit(host, client, next(version), token, record, fault, step)
 
 
-@pytest.fixture(scope="module")
-def small(host: FaultyHost) -> Iterator[SmallDisk]:
-    with SmallDisk(host.machine) as disk:
-        yield disk
-
-
-@disk_steps
-@pytest.mark.skipif(not FIRST, reason="the disk is the same on every distribution")
-async def test_the_disk_runs_full_during_a_release(
-    host: FaultyHost,
-    client: httpx.Client,
-    version: Iterator[str],
-    token: str,
-    record: Record,
-    small: SmallDisk,
-    step: str,
-) -> None:
-    small.make_room()
-    fault = Fault("the disk runs full", small.full)
-    await hit(host, client, next(version), token, record, fault, step)
-
-
 async def hit(
     host: FaultyHost,
     client: httpx.Client,
@@ -200,3 +178,26 @@ def test_a_killed_process_is_replaced(client: httpx.Client, machine: Machine, vi
         f"test $(pgrep --parent $(systemctl show --value -p MainPID {unit}) | wc -l) -ge 2", 30
     )
     assert [client.get("/health").status_code for _ in range(20)] == [200] * 20
+
+
+# The last ones of the file: the small disk stays until its end.
+@pytest.fixture(scope="module")
+def small(host: FaultyHost) -> Iterator[SmallDisk]:
+    with SmallDisk(host.machine) as disk:
+        yield disk
+
+
+@disk_steps
+@pytest.mark.skipif(not FIRST, reason="the disk is the same on every distribution")
+async def test_the_disk_runs_full_during_a_release(
+    host: FaultyHost,
+    client: httpx.Client,
+    version: Iterator[str],
+    token: str,
+    record: Record,
+    small: SmallDisk,
+    step: str,
+) -> None:
+    small.make_room()
+    fault = Fault("the disk runs full", small.full)
+    await hit(host, client, next(version), token, record, fault, step)
