@@ -7,6 +7,10 @@ from pathlib import Path
 #: Least share of the branches of `app/` that the tests must reach, in percent.
 COVERAGE = 90
 
+#: Tests without a host share the processors, whole files at a time: each process starts servers of
+#: its own, which more than a few of them would pay for longer than they gain.
+SHARED = ("-n", "auto", "--maxprocesses=4", "--dist=loadfile")
+
 
 @dataclass(frozen=True)
 class Step:
@@ -78,12 +82,12 @@ def app_phase(root: Path) -> list[Step]:
     """The service against a real PostgreSQL and Redis."""
     folders = ["tests/app", *(["tests/migrations"] if (root / "tests/migrations").exists() else [])]
     coverage = ("--cov=app", "--cov-branch", f"--cov-fail-under={COVERAGE}")
-    return [_pytest("app", *folders, *coverage)]
+    return [_pytest("app", *folders, *SHARED, *coverage)]
 
 
 def release_phase(_: Path) -> list[Step]:
     """The release on the host, the artifact, the operator's commands and the set-up."""
-    return [_pytest("release", "tests/release", "tests/deploy")]
+    return [_pytest("release", "tests/release", "tests/deploy", *SHARED)]
 
 
 def hosts_phase(root: Path) -> list[Step]:
