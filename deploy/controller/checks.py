@@ -7,8 +7,8 @@ from pathlib import Path
 #: Least share of the branches of `app/` that the tests must reach, in percent.
 COVERAGE = 90
 
-#: Tests without a host share the processors, whole files at a time: each process starts servers of
-#: its own, which more than a few of them would pay for longer than they gain.
+#: Long phases that need no host share the processors, whole files at a time. Each process starts
+#: servers of its own: more than a few of them take longer to start than they save.
 SHARED = ("-n", "auto", "--maxprocesses=4", "--dist=loadfile")
 
 
