@@ -4,7 +4,7 @@ Reads run in AUTOCOMMIT on connections of their own that are not reset when they
 which saves the three round trips BEGIN, COMMIT and ROLLBACK around each statement.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -94,6 +94,15 @@ class Money(TypeDecorator[Decimal]):
         return Decimal(value).scaleb(-2)
 
 
+def after_commit(session: AsyncSession, callback: Callable[[], None]) -> None:
+    """Call something when the session's transaction is in the database, and not before.
+
+    What is told elsewhere, to the journal for example, must not be told of a change that is rolled
+    back.
+    """
+    session.info.setdefault("after_commit", []).append(callback)
+
+
 @contextmanager
 def _translated_failures() -> Iterator[None]:
     """Turn a lost or a missing connection into an error that tells the caller to come back."""
@@ -144,6 +153,8 @@ class Database:
         with _translated_failures():
             async with self._sessions.begin() as session:
                 yield session
+        for callback in session.info.get("after_commit", ()):
+            callback()
 
     async def close(self) -> None:
         """Close every connection."""
