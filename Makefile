@@ -73,9 +73,17 @@ test-hosts: ready-test-hosts ## Test booted Debian 12 and 13 hosts from bare to 
 test-faults: ready-test-hosts ## Hit releases on a booted host at every step, in every way of docs/reliability.md (root)
 	@$(CHECK) test-faults
 
-.PHONY: bench-releases
+.PHONY: test-properties
+test-properties: environment ## Send the service more than 10,000 requests made up from its OpenAPI document
+	@SLIPWAY_EXAMPLES=$${SLIPWAY_EXAMPLES:-330} SLIPWAY_REQUESTS=$${SLIPWAY_REQUESTS:-10000} \
+	    $(PYTHON) -m pytest -q tests/app/test_openapi_properties.py
+
+.PHONY: bench-releases bench-accounts
 bench-releases: ready-test-hosts ## Measure ten releases and a rollback on a booted host under load (root)
 	@$(PYTHON) -m tests.performance.releases
+
+bench-accounts: ready-bench-accounts ## Measure logins and authenticated reads on this machine, against the bare driver
+	@$(PYTHON) -m tests.performance.accounts
 
 ##@ Run the lab
 .PHONY: lab-up lab-down lab-ssh lab-status
@@ -148,7 +156,7 @@ help: ## Tell every target in a sentence
 	    /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 	    /^[a-z-]+:.*## / { printf "  make %-16s%s\n", $$1, $$2 }' Makefile
 
-.PHONY: environment environment-dev ready-test ready-test-hosts ready-lab-up
+.PHONY: environment environment-dev ready-test ready-test-hosts ready-lab-up ready-bench-accounts
 environment:
 	@$(CONTROLLER)/environment.sh all
 
@@ -162,3 +170,6 @@ ready-test:
 ready-test-hosts ready-lab-up:
 	@$(CONTROLLER)/require.sh $(@:ready-%=%) root debian && \
 	$(CONTROLLER)/packages.sh lab && $(CONTROLLER)/environment.sh all
+
+ready-bench-accounts:
+	@$(CONTROLLER)/packages.sh tests bench && $(CONTROLLER)/environment.sh all

@@ -1,86 +1,126 @@
-"""What endpoints ask for: the database, the caller, the right to do something."""
+"""What endpoints ask for: the database, the caller, where the request came from.
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+The framework walks through the whole tree of dependencies for each request, also through those
+that it has called before. So these take the request, and what they share is kept with it.
+"""
+
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated
 
 import structlog
-from fastapi import Depends, Request, Security
-from fastapi.security import OAuth2PasswordBearer, SecurityScopes
+from fastapi import Depends, Request
+from fastapi.security import APIKeyCookie, APIKeyHeader, OAuth2PasswordBearer
 from fastapi.security.utils import get_authorization_scheme_param
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.accounts import Account
-from app.cache import Cache
-from app.db import Database
-from app.errors import InsufficientScopeError, NotAuthenticatedError
-from app.passwords import Passwords
+from app import cookies
+from app.accounts import Credential, Identity, Origin
+from app.errors import CsrfError, NotAuthenticatedError
+from app.origins import origin_of
 from app.permissions import SCOPES
-from app.rate_limits import RateLimits
-from app.settings import Settings
-from app.tokens import Claims, Tokens
+from app.resources import Resources
+from app.tokens import Claims
 
-FindAccount = Callable[[AsyncConnection, int], Awaitable[Account | None]]
+KEY_HEADER = "X-API-Key"
+KEY_SCHEME = "key"
+_READS = frozenset({"GET", "HEAD", "OPTIONS"})
+# A key of ours has less than 64 characters; a header may have more.
+_LONGEST_KEY = 128
 
-
-@dataclass(frozen=True)
-class Resources:
-    """What one worker holds open for all its requests; `app.main` fills it."""
-
-    settings: Settings
-    database: Database
-    cache: Cache
-    passwords: Passwords
-    tokens: Tokens
-    rate_limits: RateLimits
-    find_account: FindAccount
-
-    async def close(self) -> None:
-        """Give everything back."""
-        self.passwords.close()
-        self.rate_limits.close()
-        await self.cache.close()
-        await self.database.close()
+# The schemes are for the documentation; the headers are read below, once for all dependencies.
+_bearer = OAuth2PasswordBearer(
+    "/api/v1/auth/token", scheme_name="bearer", scopes=SCOPES, auto_error=False
+)
+_key = APIKeyHeader(name=KEY_HEADER, scheme_name=KEY_SCHEME, auto_error=False)
+_cookie = APIKeyCookie(name=cookies.ACCESS, scheme_name="cookie", auto_error=False)
 
 
-# The scheme is for the documentation; the header is read below, once for all dependencies.
-_bearer = OAuth2PasswordBearer("/api/v1/auth/token", scopes=SCOPES, auto_error=False)
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """The credential that a request brings.
+
+    Its claims are verified; whether it is still good only the database knows.
+    """
+
+    credential: Credential
+    claims: Claims | None = None
+    key: str | None = None
+
+
+def _resources(request: Request) -> Resources:
+    resources: Resources = request.app.state.resources
+    return resources
 
 
 async def get_resources(request: Request) -> Resources:
     """Return what the worker holds open."""
-    resources: Resources = request.app.state.resources
-    return resources
+    return _resources(request)
 
 
 WorkerResources = Annotated[Resources, Depends(get_resources)]
 
 
-async def get_claims(request: Request, resources: WorkerResources) -> Claims | None:
-    """Return what the request's bearer token says, or nothing when there is no valid one."""
-    scheme, token = get_authorization_scheme_param(request.headers.get("authorization"))
-    if scheme.lower() != "bearer":
+async def get_origin(request: Request) -> Origin:
+    """Return where the request came from."""
+    return origin_of(request)
+
+
+RequestOrigin = Annotated[Origin, Depends(get_origin)]
+
+
+def _present(request: Request) -> Presented | None:
+    """Return the request's credential, or nothing when it brings none that could be good.
+
+    The first of header, key and cookie counts, good or not: a request with a token that has expired
+    must not be carried out with the rights of a cookie that happens to be there.
+    """
+    authorization = request.headers.get("authorization")
+    if authorization is not None:
+        scheme, token = get_authorization_scheme_param(authorization)
+        credential = Credential.TOKEN if scheme.lower() == "bearer" else None
+    elif (key := request.headers.get(KEY_HEADER)) is not None:
+        return Presented(Credential.KEY, key=key) if len(key) <= _LONGEST_KEY else None
+    else:
+        token = request.cookies.get(cookies.ACCESS, "")
+        credential = Credential.COOKIE
+    if credential is None or not token:
         return None
     try:
-        claims = resources.tokens.verify(token)
+        claims = _resources(request).tokens.verify(token)
     except NotAuthenticatedError:
         return None
     request.state.user_id = claims.user_id
     structlog.contextvars.bind_contextvars(user_id=claims.user_id)
-    return claims
+    return Presented(credential, claims)
 
 
-OptionalClaims = Annotated[Claims | None, Depends(get_claims)]
+def brings_header(request: Request) -> bool:
+    """Say whether a request brings a credential in a header, so that no cookie of it counts."""
+    return "authorization" in request.headers or KEY_HEADER in request.headers
 
 
-async def check_rate_limit(request: Request, resources: WorkerResources, _: OptionalClaims) -> None:
+async def get_presented(request: Request) -> Presented | None:
+    """Return the request's credential, which is looked at once."""
+    state = request.scope["state"]
+    if "presented" not in state:
+        state["presented"] = _present(request)
+    presented: Presented | None = state["presented"]
+    return presented
+
+
+PresentedCredential = Annotated[Presented | None, Depends(get_presented)]
+
+
+async def check_rate_limit(request: Request) -> None:
     """Count the request, after it is known who asks and before anything costs much."""
-    await resources.rate_limits.check(request)
+    await get_presented(request)
+    await _resources(request).rate_limits.check(request)
 
 
-async def get_session(resources: WorkerResources) -> AsyncIterator[AsyncSession]:
+async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
     """Give the request's one transaction, committed before the answer is sent."""
-    async with resources.database.writing() as session:
+    async with _resources(request).database.writing() as session:
         yield session
 
 
@@ -88,30 +128,61 @@ async def get_session(resources: WorkerResources) -> AsyncIterator[AsyncSession]
 Transaction = Annotated[AsyncSession, Depends(get_session, scope="function")]
 
 
-async def get_account(
-    needed: SecurityScopes,
-    resources: WorkerResources,
-    claims: OptionalClaims,
+async def get_identity(
+    request: Request,
     _: Annotated[str | None, Depends(_bearer)],
-) -> Account:
-    """Return the account of the caller, whose token carries the needed scopes.
+    __: Annotated[str | None, Depends(_key)],
+    ___: Annotated[str | None, Depends(_cookie)],
+) -> Identity:
+    """Return who asks.
 
     Raises:
-        NotAuthenticatedError: without a valid token of an active account.
-        InsufficientScopeError: when a scope is missing.
+        NotAuthenticatedError: without a credential that is good.
+        CsrfError: when a page of somebody else may have made the browser send its cookie.
     """
-    if claims is None:
+    presented, resources = await get_presented(request), _resources(request)
+    if presented is None:
         raise NotAuthenticatedError
-    async with resources.database.reading() as connection:
-        account = await resources.find_account(connection, claims.user_id)
-    if account is None or not account.is_active:
+    if presented.claims is not None:
+        if presented.credential is Credential.COOKIE and request.method not in _READS:
+            check_csrf(request, resources, presented.claims.session_id)
+        identity = await resources.identities.by_claims(presented.claims, presented.credential)
+    else:
+        identity = await resources.identities.by_key(presented.key or "")
+    if identity is None:
         raise NotAuthenticatedError
-    for scope in needed.scopes:
-        if scope not in claims.scopes:
-            raise InsufficientScopeError(scope)
-    return account
+    request.state.user_id = identity.account.id
+    structlog.contextvars.bind_contextvars(user_id=identity.account.id)
+    return identity
 
 
-ProfileReader = Annotated[Account, Security(get_account, scopes=["profile:read"])]
-ItemsWriter = Annotated[Account, Security(get_account, scopes=["items:write"])]
-Caller = Annotated[Account, Security(get_account)]
+CurrentIdentity = Annotated[Identity, Depends(get_identity)]
+
+
+def check_csrf(request: Request, resources: Resources, session_id: int) -> None:
+    """Refuse a request that carries a cookie, but not what only our own pages can know.
+
+    Raises:
+        CsrfError: when the origin is foreign, or the token is missing or of another session.
+    """
+    check_origin(request, resources)
+    given = request.headers.get(cookies.CSRF_HEADER, "")
+    if not resources.tokens.is_csrf_token(given, session_id):
+        raise CsrfError
+
+
+def check_origin(request: Request, resources: Resources) -> None:
+    """Refuse a browser's request that a foreign page has made; others send no Origin.
+
+    Raises:
+        CsrfError: when the origin is neither ours nor listed.
+    """
+    origin = request.headers.get("origin")
+    if origin is None or origin in resources.settings.cors_origins:
+        return
+    schemes = ["https"]
+    if resources.settings.environment == "development":
+        schemes.append("http")
+    host = request.headers.get("host", "").lower()
+    if origin.lower() not in {f"{scheme}://{host}" for scheme in schemes}:
+        raise CsrfError

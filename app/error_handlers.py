@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from app.errors import (
+    BadRequestError,
     ConflictError,
     ForbiddenError,
     InvalidInputError,
@@ -20,8 +21,11 @@ from app.errors import (
     ServiceError,
     UnavailableError,
 )
+from app.origins import origin_of, route_template
+from app.resources import Resources
 
 STATUS_OF_ERROR: dict[type[ServiceError], int] = {
+    BadRequestError: 400,
     NotAuthenticatedError: 401,
     ForbiddenError: 403,
     NotFoundError: 404,
@@ -73,6 +77,7 @@ async def handle_service_error(request: Request, error: Exception) -> Response:
     """Answer for a failure of the domain."""
     assert isinstance(error, ServiceError)  # noqa: S101
     status = next(code for kind, code in STATUS_OF_ERROR.items() if isinstance(error, kind))
+    await _note_refusal(request, error)
     headers: dict[str, str] = {}
     detail: Any = None
     if isinstance(error, NotAuthenticatedError):
@@ -96,6 +101,17 @@ async def handle_service_error(request: Request, error: Exception) -> Response:
         detail=detail,
         headers=headers,
     )
+
+
+async def _note_refusal(request: Request, error: ServiceError) -> None:
+    """Write into the audit trail who was refused what."""
+    kinds = {ForbiddenError: "access.forbidden", RateLimitedError: "limit.exceeded"}
+    name = next((name for kind, name in kinds.items() if isinstance(error, kind)), None)
+    resources: Resources | None = getattr(request.app.state, "resources", None)
+    if name is not None and resources is not None:
+        user_id: int | None = getattr(request.state, "user_id", None)
+        what = f"{request.method} {route_template(request.scope) or request.url.path}"
+        await resources.refusals.note(name, what, origin_of(request), user_id)
 
 
 async def handle_http_exception(request: Request, error: Exception) -> Response:

@@ -24,6 +24,13 @@ class ServiceError(Exception):
         super().__init__(self.message)
 
 
+class BadRequestError(ServiceError):
+    """The request makes no sense as it is."""
+
+    code = "bad_request"
+    message = "The request makes no sense as it is."
+
+
 class NotFoundError(ServiceError):
     """The thing asked for does not exist."""
 
@@ -64,6 +71,27 @@ class InsufficientScopeError(ForbiddenError):
     def __init__(self, scope: str) -> None:
         self.scope = scope
         super().__init__(f"The token does not carry the scope {scope}.")
+
+
+class SessionNeededError(ForbiddenError):
+    """An API key was used for what could take over its account."""
+
+    code = "session_needed"
+    message = "An API key may not do this: log in with the password."
+
+
+class IncorrectPasswordError(ForbiddenError):
+    """The current password, which somebody who is logged in has to repeat, is wrong."""
+
+    code = "incorrect_password"
+    message = "The current password is wrong, or was wrong too often: wait before you try again."
+
+
+class CsrfError(ForbiddenError):
+    """A request with a cookie does not prove that one of our own pages has made it."""
+
+    code = "csrf_failed"
+    message = "The request carries a cookie, but not the session's CSRF token in X-CSRF-Token."
 
 
 class ConflictError(ServiceError):

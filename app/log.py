@@ -4,6 +4,7 @@
 are led into it, so every line has the same shape and goes the same way.
 """
 
+import json
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -80,7 +81,11 @@ class LibraryHandler(logging.Handler):
 
 
 def _render_json(_: WrappedLogger, __: str, event: EventDict) -> bytes:
-    return orjson.dumps(event, default=str)
+    try:
+        return orjson.dumps(event, default=str)
+    except TypeError:
+        # It knows neither integers beyond 64 bits nor lone surrogates; no line may be lost.
+        return json.dumps(event, default=str).encode()
 
 
 def _output(settings: Settings) -> str:

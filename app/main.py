@@ -1,27 +1,37 @@
 """The wiring of the service: `create_app()` makes the application from its settings."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
+import app.admin.endpoints
 import app.auth.endpoints
 import app.health.endpoints
 import app.items.endpoints
+import app.keys.endpoints
+import app.recovery.endpoints
 import app.users.endpoints
-from app import log
+from app import cookies, log
 from app.cache import Cache
 from app.db import Database
-from app.dependencies import Resources, check_rate_limit
+from app.dependencies import KEY_HEADER, check_rate_limit
 from app.error_handlers import add_error_handlers
 from app.health.service import ReadinessCheck
+from app.identity import Identities
+from app.job_handlers import handlers
+from app.jobs.service import Jobs
 from app.middleware import RequestMiddleware, TrustedHostMiddleware
 from app.passwords import Passwords
 from app.rate_limits import RateLimits
+from app.refusals import Refusals
+from app.resources import Resources
+from app.routing import Service
 from app.settings import Settings, load_settings
 from app.tokens import Tokens
-from app.users.repository import find_account
+from app.users import common_passwords
 
 VERSION = "0.1.0"
 
@@ -38,7 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or load_settings(Settings)
     log.configure(settings)
     documented = settings.serves_documentation
-    application = FastAPI(
+    application = Service(
         title="Harbour",
         version=VERSION,
         lifespan=_lifespan,
@@ -57,33 +67,47 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _lifespan(application: FastAPI) -> AsyncIterator[None]:
     """Hold the worker's resources open while it serves."""
     settings: Settings = application.state.settings
+    database = Database(settings)
     resources = Resources(
         settings=settings,
-        database=Database(settings),
+        database=database,
         cache=Cache(settings),
         passwords=Passwords(settings.password_threads),
         tokens=Tokens(settings),
         rate_limits=RateLimits(settings),
-        find_account=find_account,
+        refusals=Refusals(database),
+        jobs=Jobs(settings, handlers),
+        identities=Identities(database),
     )
     application.state.resources = resources
     application.state.readiness = ReadinessCheck(resources.database, resources.cache)
+    # It is needed by the first who registers, and takes too long for the event loop.
+    reading = asyncio.get_running_loop().run_in_executor(None, common_passwords)
     logger = log.get_logger()
     logger.info("service.started", message=f"Release {settings.release} serves.")
     try:
         yield
     finally:
+        await reading
         await resources.close()
         logger.info("service.stopped", message=f"Release {settings.release} has stopped.")
 
 
 def _add_routes(application: FastAPI) -> None:
     """Add the features; the hottest come first, because routes are tried in order."""
-    api = APIRouter(prefix="/api/v1", dependencies=[Depends(check_rate_limit)])
-    api.include_router(app.items.endpoints.router)
-    api.include_router(app.users.endpoints.router)
-    api.include_router(app.auth.endpoints.router)
-    application.include_router(api)
+    for router in (
+        app.items.endpoints.router,
+        app.users.endpoints.router,
+        app.auth.endpoints.forms,
+        app.auth.endpoints.router,
+        app.keys.endpoints.router,
+        app.recovery.endpoints.router,
+        app.admin.endpoints.router,
+    ):
+        # One by one: the framework seeks a route anew in each router that holds another.
+        application.include_router(
+            router, prefix="/api/v1", dependencies=[Depends(check_rate_limit)]
+        )
     application.include_router(app.health.endpoints.router)
 
 
@@ -93,8 +117,17 @@ def _add_middleware(application: FastAPI, settings: Settings) -> None:
         application.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
+            # Pages of the same site may use the cookies; each write also needs their CSRF token.
+            allow_credentials=True,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "If-None-Match", "X-Request-ID"],
+            allow_headers=[
+                "Authorization",
+                "Content-Type",
+                "If-None-Match",
+                KEY_HEADER,
+                cookies.CSRF_HEADER,
+                "X-Request-ID",
+            ],
             expose_headers=["ETag", "X-Request-ID", "Retry-After"],
         )
     application.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts)

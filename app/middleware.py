@@ -10,12 +10,13 @@ from collections.abc import Sequence
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import metrics
+from app.bodies import BoundedBody
 from app.error_handlers import error_response
 from app.log import get_logger
+from app.origins import route_template
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
 # HSTS is missing on purpose: Nginx, which ends TLS, sets it once.
@@ -28,15 +29,6 @@ SECURITY_HEADERS = {
 }
 # Swagger UI and ReDoc, which only development serves, load their scripts from a CDN.
 DOCUMENTATION_PATHS = ("/docs", "/redoc")
-
-
-def route_template(scope: Scope) -> str | None:
-    """Return the full template of the path that was matched, such as `/api/v1/items/{item_id}`."""
-    context = scope.get("fastapi", {}).get("effective_route_context")
-    template: str | None = getattr(context, "path_format", None)
-    if template is None:
-        template = getattr(scope.get("route"), "path_format", None)
-    return template
 
 
 def _request_id(headers: Headers) -> str:
@@ -63,7 +55,7 @@ class RequestMiddleware:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         answer = _Answer(scope, send, request_id)
-        body = _BoundedBody(receive, headers, self._max_body_size)
+        body = BoundedBody(receive, headers, self._max_body_size)
         try:
             await self._app(scope, body.receive, answer.send)
         except Exception:
@@ -90,32 +82,13 @@ class _Answer:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self._request_id
+            # What is not said to be kept must not be: most answers are about one account.
+            headers.setdefault("Cache-Control", "no-store")
             for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
             if self._scope["path"].startswith(DOCUMENTATION_PATHS) and self.status == 200:  # noqa: PLR2004
                 del headers["Content-Security-Policy"]
         await self._send(message)
-
-
-class _BoundedBody:
-    """Reads the request's body up to a size, whether its length was announced or not."""
-
-    def __init__(self, receive: Receive, headers: Headers, limit: int) -> None:
-        self._receive = receive
-        self._limit = limit
-        announced = headers.get("content-length", "")
-        self._announced = int(announced) if announced.isdecimal() else 0
-        self._read = 0
-
-    async def receive(self) -> Message:
-        if self._announced > self._limit:
-            raise HTTPException(413)
-        message = await self._receive()
-        if message["type"] == "http.request":
-            self._read += len(message.get("body", b""))
-            if self._read > self._limit:
-                raise HTTPException(413)
-        return message
 
 
 def _record(scope: Scope, status: int, seconds: float) -> None:

@@ -1,38 +1,41 @@
 """Rate limits, shared by all workers and hosts: slowapi's limits, off the event loop.
 
-slowapi asks its store synchronously, so a store that hangs would hang every request. Here it is
-asked in a few threads, each call is bounded by a timeout, and when the store is down the limits are
-counted in the worker's memory until slowapi finds it well again.
+slowapi asks its store synchronously, so a store that hangs would hang every request. Here it runs
+in greenlets, which let the event loop go on (`app.limit_store`), each check is bounded by a
+timeout, and when the store is down the limits are counted in the worker's memory until slowapi
+finds it well again.
 """
 
 import asyncio
+import inspect
 import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from ipaddress import ip_network
 from typing import Any, Literal, ParamSpec, TypeVar
 
 import redis
 from limits.errors import StorageError
-from limits.storage import RedisStorage
+from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.retry import Retry
 from slowapi import Limiter
 from slowapi.errors import RateLimitExceeded
+from sqlalchemy.util import greenlet_spawn
 from starlette.requests import Request
 
 from app import metrics
+from app.accounts import client_network
 from app.errors import RateLimitedError
+from app.limit_store import SCHEME, AwaitedStorage
 from app.log import get_logger
 from app.settings import Settings
 
-Policy = Literal["login", "register", "search"]
+Policy = Literal["login", "mail", "profile", "register", "search", "secret"]
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 T = TypeVar("T")
 
-_THREADS = 4
+# By the address alone: each account would bring its guesses at others with it.
+_BY_ADDRESS = frozenset({"login", "mail", "register"})
 _policies: dict[Callable[..., Any], Policy] = {}
 
 
@@ -50,17 +53,18 @@ def limited(
 
 def client_address(request: Request) -> str:
     """Name the address that Nginx saw; of IPv6 the network, which one client has to itself."""
-    host = request.client.host if request.client else "local"
-    if ":" in host:
-        network = ip_network((host.partition("%")[0], 64), strict=False)
-        return f"address:{network.network_address}"
-    return f"address:{host}"
+    return f"address:{client_network(request.client.host if request.client else 'local')}"
 
 
 def caller(request: Request) -> str:
     """Name who is counted: the verified user, else the address."""
     user_id: int | None = getattr(request.state, "user_id", None)
     return client_address(request) if user_id is None else f"user:{user_id}"
+
+
+# slowapi looks at the parameters of both with each request.
+for _key in (client_address, caller):
+    _key.__signature__ = inspect.signature(_key)  # type: ignore[attr-defined]
 
 
 def _searches_nothing(request: Request) -> bool:
@@ -74,7 +78,7 @@ class _Limiter(Limiter):
         options: dict[str, Any] = {}
         uri = "memory://"
         if settings.cache_url is not None:
-            uri = settings.cache_url.replace("unix://", "redis+unix://", 1)
+            uri = SCHEME + settings.cache_url
             options = _redis_options(settings)
         with warnings.catch_warnings():
             # The name of no file keeps slowapi from reading `.env`; Starlette warns about it.
@@ -88,6 +92,8 @@ class _Limiter(Limiter):
                 config_filename="",
                 key_style="endpoint",
             )
+        # Read once; slowapi would read the text of the limit with each request.
+        self._default_limits = [list(group) for group in self._default_limits]  # type: ignore[misc]
 
     def get_app_config(self, key: str, default_value: T = None) -> T:  # type: ignore[assignment]
         """Return the default: settings have one way into this service."""
@@ -103,10 +109,10 @@ class _Limiter(Limiter):
         """Count in memory until slowapi's next look at the store."""
         self._storage_dead = True
 
-    def disconnect(self) -> None:
+    async def disconnect(self) -> None:
         """Close the connections to the store."""
-        if isinstance(self._storage, RedisStorage):
-            self._storage.storage.close()
+        if isinstance(self._storage, AwaitedStorage):
+            await self._storage.close()
 
     def check(self, request: Request, endpoint: Callable[..., Any]) -> None:
         """Count a request.
@@ -138,7 +144,6 @@ class RateLimits:
 
     def __init__(self, settings: Settings) -> None:
         self._limiter = _Limiter(settings)
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="rate-limits")
         # Connecting and asking may each take the store's timeout.
         self._timeout = 2 * settings.cache_timeout
         self._has_default = bool(settings.limit_default)
@@ -166,18 +171,16 @@ class RateLimits:
         finally:
             self._note_store(was_down=was_down)
 
-    def close(self) -> None:
-        """End the threads, none of which waits for long, and the connections to the store."""
-        self._pool.shutdown(cancel_futures=True)
-        self._limiter.disconnect()
+    async def close(self) -> None:
+        """Close the connections to the store."""
+        await self._limiter.disconnect()
 
     async def _ask(self, request: Request, endpoint: Callable[..., Any]) -> None:
-        """Let a thread count the request; what cannot be counted in time passes."""
-        loop = asyncio.get_running_loop()
+        """Count the request; what cannot be counted in time passes."""
         for _ in range(2):
-            answer = loop.run_in_executor(self._pool, self._limiter.check, request, endpoint)
             try:
-                return await asyncio.wait_for(answer, self._timeout)
+                async with asyncio.timeout(self._timeout):
+                    return await greenlet_spawn(self._limiter.check, request, endpoint)
             except TimeoutError:
                 self._limiter.fall_back()
                 return None
@@ -218,6 +221,7 @@ class RateLimits:
                     namesake
                 )
             else:
-                # By the address alone: each account would bring its guesses at others with it.
-                self._limiter.limit(value, key_func=client_address)(namesake)
+                # All endpoints of a policy count together: each would bring as many guesses again.
+                key = client_address if policy in _BY_ADDRESS else caller
+                self._limiter.shared_limit(value, policy, key_func=key)(namesake)
         return True

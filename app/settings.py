@@ -1,26 +1,20 @@
-"""Every setting of the service, read once at the start.
+"""Every setting of the service, read once at the start."""
 
-Values come from environment variables `APP_<FIELD>`; secrets come from files `app_<field>` in
-`$CREDENTIALS_DIRECTORY`, which systemd fills from `LoadCredential=`
-(https://systemd.io/CREDENTIALS/). Other files, such as `.env`, are never read.
-"""
-
-import os
-import secrets
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from limits import parse_many
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from app.errors import SettingsError
+from app.mail_settings import MailSettings
+from app.settings_source import EnvironmentSettings, kept_secret, load_settings
+
+__all__ = ["DatabaseSettings", "Settings", "load_settings"]
 
 MINIMUM_SECRET_BYTES = 32
 DEVELOPMENT_FOLDER = Path(".slipway")
-SECRET_FIELDS = ("token_secret", "database_password", "cache_password")
 
 
 def _checked_limit(value: str) -> str:
@@ -41,10 +35,8 @@ RateLimit = Annotated[str, AfterValidator(_checked_limit)]
 CacheUrl = Annotated[str | None, AfterValidator(_checked_cache_url)]
 
 
-class DatabaseSettings(BaseSettings):
+class DatabaseSettings(EnvironmentSettings):
     """What a migration needs to know: the environment and the way to the database."""
-
-    model_config = SettingsConfigDict(env_prefix="APP_", frozen=True, extra="ignore")
 
     environment: Literal["production", "development"] = Field(
         "production",
@@ -59,19 +51,6 @@ class DatabaseSettings(BaseSettings):
     database_password: SecretStr | None = Field(
         None, description="Secret: password for the database, where it does not trust its peer."
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Leave out `.env`: what a working directory holds must not change a service."""
-        del settings_cls, dotenv_settings
-        return init_settings, file_secret_settings, env_settings
 
     @model_validator(mode="after")
     def _check_database(self) -> Self:
@@ -101,7 +80,7 @@ class DatabaseSettings(BaseSettings):
         return url
 
 
-class Settings(DatabaseSettings):
+class Settings(MailSettings, DatabaseSettings):
     """Everything that the serving process needs to know."""
 
     release: str = Field("development", description="Version of the release that runs.")
@@ -157,13 +136,71 @@ class Settings(DatabaseSettings):
     token_secret: SecretStr = Field(
         description=f"Secret: key that signs the tokens, at least {MINIMUM_SECRET_BYTES} bytes."
     )
+    token_accepted_secret: SecretStr | None = Field(
+        None,
+        description="Secret: a second key whose tokens are accepted while keys are changed: the "
+        "next one before it signs, the former one after.",
+    )
     token_issuer: str = Field("harbour", description="Claim `iss` of the tokens.")
     token_audience: str = Field("harbour-api", description="Claim `aud` of the tokens.")
     access_token_lifetime: int = Field(
         900, gt=0, description="Seconds that an access token is valid."
     )
+    token_leeway: int = Field(
+        10, ge=0, le=60, description="Seconds that the clocks of hosts and clients may differ."
+    )
+    refresh_token_lifetime: int = Field(
+        604_800, gt=0, description="Seconds that a refresh token is valid, and a session unused."
+    )
+    refresh_grace: int = Field(
+        10,
+        ge=0,
+        le=60,
+        description="Seconds in which a refresh token that was just used gives its successor "
+        "again, for two refreshes of one browser at once; 0 for never.",
+    )
+    session_lifetime: int = Field(
+        2_592_000, gt=0, description="Seconds after which a session ends, however it was used."
+    )
+    sessions_per_user: int = Field(
+        50,
+        ge=1,
+        description="Sessions that one account may have; one more ends the one unused longest.",
+    )
+    reauthentication_window: int = Field(
+        300,
+        ge=0,
+        description="Seconds after a login in which the address may change without the password.",
+    )
+    verification_lifetime: int = Field(
+        86_400, gt=0, description="Seconds that a token for verifying an address is valid."
+    )
+    password_reset_lifetime: int = Field(
+        1_800, gt=0, description="Seconds that a token for resetting a password is valid."
+    )
+    api_keys_per_user: int = Field(20, ge=1, description="API keys that one account may have.")
+    lockout_failures: int = Field(
+        5, ge=2, description="Failed logins in a row after which an account is locked."
+    )
+    lockout_seconds: int = Field(
+        1_800, gt=0, description="Seconds that it stays locked; a password reset unlocks it."
+    )
+    known_client_days: int = Field(
+        90,
+        ge=0,
+        description="Days that a network from which an account logged in is not locked out by "
+        "the failures of others.",
+    )
+    audit_retention_days: int = Field(
+        400, ge=90, description="Days that the audit trail is kept; the database keeps 90 at least."
+    )
     password_require_classes: bool = Field(
         default=True, description="Whether a password needs upper, lower, digit and symbol."
+    )
+    password_context_words: list[str] = Field(
+        ["harbour"],
+        description="JSON list of words that passwords must not be made of: the names of the "
+        "service and of its owner.",
     )
     password_threads: int = Field(
         2, ge=1, le=8, description="Passwords that one worker hashes at once, 19 MiB each."
@@ -174,72 +211,39 @@ class Settings(DatabaseSettings):
     )
     limit_login: RateLimit = Field("5/minute", description="Rate limit of logging in.")
     limit_register: RateLimit = Field("3/hour", description="Rate limit of registering.")
+    limit_mail: RateLimit = Field(
+        "5/hour", description="Rate limit of asking for mails: verification, password reset."
+    )
+    limit_secret: RateLimit = Field(
+        "10/minute",
+        description="Rate limit of presenting what could be guessed: the tokens of mails, the "
+        "current password.",
+    )
+    limit_profile: RateLimit = Field(
+        "10/hour", description="Rate limit of changing a profile, which tells taken addresses."
+    )
     limit_search: RateLimit = Field("30/minute", description="Rate limit of searching.")
 
     @model_validator(mode="before")
     @classmethod
     def _development_secret(cls, values: dict[str, Any]) -> dict[str, Any]:
         if values.get("environment") == "development" and not values.get("token_secret"):
-            values = {**values, "token_secret": _kept_secret(DEVELOPMENT_FOLDER / "token-secret")}
+            values = {**values, "token_secret": kept_secret(DEVELOPMENT_FOLDER / "token-secret")}
         return values
 
     @model_validator(mode="after")
     def _check_secret(self) -> Self:
-        if len(self.token_secret.get_secret_value().encode()) < MINIMUM_SECRET_BYTES:
-            message = f"token_secret: it must have at least {MINIMUM_SECRET_BYTES} bytes"
-            raise ValueError(message)
+        for name in ("token_secret", "token_accepted_secret"):
+            secret: SecretStr | None = getattr(self, name)
+            # An empty secret is false, and no secret.
+            if secret is None:
+                continue
+            if len(secret.get_secret_value().encode()) < MINIMUM_SECRET_BYTES:
+                message = f"{name}: it must have at least {MINIMUM_SECRET_BYTES} bytes"
+                raise ValueError(message)
         return self
 
     @property
     def serves_documentation(self) -> bool:
         """Whether `/docs`, `/redoc` and `/openapi.json` exist."""
         return self.environment == "development"
-
-
-SomeSettings = TypeVar("SomeSettings", bound=DatabaseSettings)
-
-
-def _kept_secret(path: Path) -> str:
-    """Return the secret kept in a file that only its owner reads, made at the first call."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-    except FileExistsError:
-        return path.read_text()
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(48))
-    return path.read_text()
-
-
-def _sentence(error: ValidationError) -> str:
-    """Say in one sentence what is wrong with the settings, without any value of theirs."""
-    problems = []
-    for problem in error.errors(include_input=False, include_context=False):
-        field = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "missing" and field in SECRET_FIELDS:
-            problems.append(
-                f"the secret {field} is missing: put it into the file app_{field} "
-                "in $CREDENTIALS_DIRECTORY (LoadCredential= of the unit)"
-            )
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            problems.append(f"{f'APP_{field.upper()}: ' if field else ''}{message}")
-    return "Settings are not usable: " + "; ".join(problems) + "."
-
-
-def load_settings(kind: type[SomeSettings]) -> SomeSettings:
-    """Read the settings from the environment and the credentials.
-
-    Args:
-        kind: `Settings`, or `DatabaseSettings` where no more is needed.
-
-    Raises:
-        SettingsError: with one sentence that names every setting that is missing or wrong.
-    """
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    if directory and not Path(directory).is_dir():
-        raise SettingsError(f"$CREDENTIALS_DIRECTORY names {directory}, which is not a directory.")
-    try:
-        return kind(_secrets_dir=directory or None)
-    except ValidationError as error:
-        raise SettingsError(_sentence(error)) from None

@@ -77,7 +77,7 @@ class PostgreSQL:
 
 
 @contextlib.contextmanager
-def running_postgresql() -> Iterator[PostgreSQL]:
+def running_postgresql(connections: int = 60) -> Iterator[PostgreSQL]:
     """Run a cluster that keeps nothing safe, only for as long as the tests last."""
     programs = _postgresql_programs()
     # initdb refuses to work for root.
@@ -102,7 +102,7 @@ def running_postgresql() -> Iterator[PostgreSQL]:
         "fsync": "off",
         "synchronous_commit": "off",
         "full_page_writes": "off",
-        "max_connections": "60",
+        "max_connections": str(connections),
     }
     arguments = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
     with (folder / "log").open("wb") as log:

@@ -1,23 +1,25 @@
 """Liveness, readiness and numbers over HTTP."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app import metrics
+from app.access import anyone
 from app.dependencies import WorkerResources
 from app.health.schemas import Liveness, ReadinessView
 from app.health.service import ReadinessCheck
+from app.routing import router_of
 
-router = APIRouter(tags=["health"])
+router = router_of("", "health")
 
 
-@router.get("/health")
+@router.get("/health", dependencies=[anyone()])
 async def read_health(request: Request, resources: WorkerResources) -> Liveness:
     """Say that the process answers; nothing else is touched."""
     return Liveness(version=request.app.version, release=resources.settings.release)
 
 
-@router.get("/health/ready", responses={503: {"model": ReadinessView}})
+@router.get("/health/ready", dependencies=[anyone()], responses={503: {"model": ReadinessView}})
 async def read_readiness(
     request: Request, resources: WorkerResources, response: Response
 ) -> ReadinessView:
@@ -31,7 +33,7 @@ async def read_readiness(
     )
 
 
-@router.get("/metrics", include_in_schema=False)
+@router.get("/metrics", include_in_schema=False, dependencies=[anyone()])
 async def read_metrics() -> Response:
     """Return the numbers of all workers for Prometheus."""
     return Response(await run_in_threadpool(metrics.exposition), media_type=metrics.CONTENT_TYPE)

@@ -4,21 +4,24 @@ import hashlib
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import Query, Request, Response
 
-from app.dependencies import Caller, ItemsWriter, OptionalClaims, Transaction, WorkerResources
+from app.access import AnyCaller, anyone, require_scopes
+from app.accounts import Identity
+from app.dependencies import Transaction, WorkerResources
 from app.items import service
 from app.items.repository import ItemRow
-from app.items.schemas import NO_NUL, ItemInput, ItemPage, ItemPatch, ItemView
+from app.items.schemas import ItemInput, ItemPage, ItemPatch, ItemView
 from app.rate_limits import limited
+from app.routing import Identifier, errors, router_of
+from app.text import Search
 
-router = APIRouter(prefix="/items", tags=["items"])
+router = router_of("/items", "items")
 
-# PostgreSQL's bigint ends here.
-ItemId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+ItemsWriter = Annotated[Identity, require_scopes("items:write")]
 Skip = Annotated[int, Query(ge=0, le=2**31)]
 Limit = Annotated[int, Query(ge=1, le=100)]
-Search = Annotated[str | None, Query(max_length=200, pattern=NO_NUL)]
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "The client has it."}}
 
 
 def _view(item: ItemRow) -> dict[str, Any]:
@@ -50,14 +53,14 @@ def _cached(request: Request, content: dict[str, Any]) -> Response:
     return Response(body, headers=headers, media_type="application/json")
 
 
-@router.get("", response_model=ItemPage)
+@router.get("", response_model=ItemPage, dependencies=[anyone()], responses=NOT_MODIFIED)
 @limited("search")
 async def list_items(
     request: Request,
     resources: WorkerResources,
     skip: Skip = 0,
     limit: Limit = 20,
-    search: Search = None,
+    search: Annotated[Search | None, Query()] = None,
 ) -> Response:
     """Return one page of the items; `search` finds a part of the title."""
     items, total = await service.list_items(resources.database, skip, limit, search)
@@ -65,39 +68,41 @@ async def list_items(
     return _cached(request, page)
 
 
-@router.get("/{item_id}", response_model=ItemView)
-async def read_item(request: Request, resources: WorkerResources, item_id: ItemId) -> Response:
+@router.get(
+    "/{item_id}",
+    response_model=ItemView,
+    dependencies=[anyone()],
+    responses={**errors(404), **NOT_MODIFIED},
+)
+async def read_item(request: Request, resources: WorkerResources, item_id: Identifier) -> Response:
     """Return one item."""
     return _cached(request, _view(await service.get_item(resources.database, item_id)))
 
 
 @router.post("", status_code=201, response_model=ItemView)
-async def create_item(item: ItemInput, account: ItemsWriter, session: Transaction) -> ItemRow:
+async def create_item(item: ItemInput, identity: ItemsWriter, session: Transaction) -> ItemRow:
     """Store an item that belongs to the caller."""
-    return await service.add_item(session, account, item.model_dump())
+    return await service.add_item(session, identity.account, item.model_dump())
 
 
-@router.put("/{item_id}", response_model=ItemView)
+@router.put("/{item_id}", response_model=ItemView, responses=errors(404))
 async def replace_item(
-    item_id: ItemId, item: ItemInput, account: ItemsWriter, session: Transaction
+    item_id: Identifier, item: ItemInput, identity: ItemsWriter, session: Transaction
 ) -> ItemRow:
     """Give an item new values in every field."""
-    return await service.change_item(session, account, item_id, item.model_dump())
+    return await service.change_item(session, identity.account, item_id, item.model_dump())
 
 
-@router.patch("/{item_id}", response_model=ItemView)
+@router.patch("/{item_id}", response_model=ItemView, responses=errors(404))
 async def change_item(
-    item_id: ItemId, item: ItemPatch, account: ItemsWriter, session: Transaction
+    item_id: Identifier, item: ItemPatch, identity: ItemsWriter, session: Transaction
 ) -> ItemRow:
     """Give an item new values in the fields that are named."""
     values = item.model_dump(exclude_unset=True)
-    return await service.change_item(session, account, item_id, values)
+    return await service.change_item(session, identity.account, item_id, values)
 
 
-@router.delete("/{item_id}", status_code=204)
-async def delete_item(
-    item_id: ItemId, account: Caller, claims: OptionalClaims, session: Transaction
-) -> None:
+@router.delete("/{item_id}", status_code=204, responses=errors(404))
+async def delete_item(item_id: Identifier, identity: AnyCaller, session: Transaction) -> None:
     """Take an item away."""
-    scopes = claims.scopes if claims else frozenset[str]()
-    await service.delete_item(session, account, scopes, item_id)
+    await service.delete_item(session, identity, item_id)

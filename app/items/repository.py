@@ -15,9 +15,11 @@ from sqlalchemy import (
     true,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db import Database
 from app.items.models import Item
+from app.text import like_pattern
 
 ItemRow: TypeAlias = Row[*tuple[Any, ...]]
 
@@ -48,32 +50,27 @@ class _Page:
 
 
 _ALL = _Page(true())
-# A part of the title in whatever case; `%` and `_` stand for themselves, see `_pattern`.
+# A part of the title in whatever case; `%` and `_` stand for themselves, see `app.text`.
 _FOUND = _Page(func.lower(Item.title).like(bindparam("pattern", type_=String), escape="/"))
 _FIND = select(*COLUMNS).where(Item.id == bindparam("item_id"))
 
 
-def _pattern(search: str) -> str:
-    escaped = search.lower().replace("/", "//").replace("%", "/%").replace("_", "/_")
-    return f"%{escaped}%"
-
-
 async def list_items(
-    connection: AsyncConnection, skip: int, limit: int, search: str | None
+    database: Database, skip: int, limit: int, search: str | None
 ) -> tuple[Sequence[ItemRow], int]:
     """Return one page of the items, oldest first, and the number of all that match."""
-    statements, values = (_FOUND, {"pattern": _pattern(search)}) if search else (_ALL, {})
-    result = await connection.execute(statements.page, {**values, "skip": skip, "limit": limit})
-    rows = result.all()
+    statements, values = (_FOUND, {"pattern": like_pattern(search)}) if search else (_ALL, {})
+    rows = await database.fetch(statements.page, {**values, "skip": skip, "limit": limit})
     if rows or not skip:
         return rows, rows[0].total if rows else 0
     # Past the last page there is no row to carry the total.
-    return rows, (await connection.execute(statements.total, values)).scalar_one()
+    return rows, (await database.fetch(statements.total, values))[0][0]
 
 
-async def find_item(connection: AsyncConnection, item_id: int) -> ItemRow | None:
+async def find_item(database: Database, item_id: int) -> ItemRow | None:
     """Return one item."""
-    return (await connection.execute(_FIND, {"item_id": item_id})).first()
+    rows = await database.fetch(_FIND, {"item_id": item_id})
+    return rows[0] if rows else None
 
 
 async def lock_item(session: AsyncSession, item_id: int) -> ItemRow | None:

@@ -4,13 +4,14 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-# PostgreSQL's text cannot hold the character NUL.
-NO_NUL = r"^[^\x00]*$"
+from app.text import NO_NUL, visible
+
 Title = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=NO_NUL),
+    AfterValidator(visible),
 ]
 Description = Annotated[str, StringConstraints(max_length=1000, pattern=NO_NUL)]
 Price = Annotated[

@@ -5,12 +5,12 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.accounts import Account
+from app.accounts import Account, Identity
 from app.db import Database
 from app.errors import ForbiddenError, InsufficientScopeError, NotFoundError
 from app.items import repository
 from app.items.repository import ItemRow
-from app.permissions import Role
+from app.permissions import PERMISSIONS_OF_ROLE, Permission
 
 
 class ItemNotFoundError(NotFoundError):
@@ -31,8 +31,7 @@ async def list_items(
     database: Database, skip: int, limit: int, search: str | None
 ) -> tuple[Sequence[ItemRow], int]:
     """Return one page of the items and the number of all that match."""
-    async with database.reading() as connection:
-        return await repository.list_items(connection, skip, limit, search)
+    return await repository.list_items(database, skip, limit, search)
 
 
 async def get_item(database: Database, item_id: int) -> ItemRow:
@@ -41,8 +40,7 @@ async def get_item(database: Database, item_id: int) -> ItemRow:
     Raises:
         ItemNotFoundError: when there is none.
     """
-    async with database.reading() as connection:
-        item = await repository.find_item(connection, item_id)
+    item = await repository.find_item(database, item_id)
     if item is None:
         raise ItemNotFoundError
     return item
@@ -63,16 +61,14 @@ async def change_item(
         NotOwnerError: when it belongs to somebody else, and the account is no moderator.
     """
     item = await _lock(session, item_id)
-    if item.owner_id != account.id and account.role.rank < Role.MODERATOR.rank:
+    if item.owner_id != account.id and not _may_moderate(account):
         raise NotOwnerError
     if not values:
         return item
     return await repository.update_item(session, item_id, values)
 
 
-async def delete_item(
-    session: AsyncSession, account: Account, scopes: frozenset[str], item_id: int
-) -> None:
+async def delete_item(session: AsyncSession, identity: Identity, item_id: int) -> None:
     """Take an item away: one's own with `items:write`, anybody's with `items:delete`.
 
     Raises:
@@ -81,12 +77,17 @@ async def delete_item(
         InsufficientScopeError: when the token does not allow it.
     """
     item = await _lock(session, item_id)
+    account, scopes = identity.account, identity.scopes
     own = item.owner_id == account.id
-    if not own and account.role.rank < Role.MODERATOR.rank:
+    if not own and not _may_moderate(account):
         raise NotOwnerError
     if "items:delete" not in scopes and not (own and "items:write" in scopes):
         raise InsufficientScopeError("items:write" if own else "items:delete")
     await repository.delete_item(session, item_id)
+
+
+def _may_moderate(account: Account) -> bool:
+    return Permission.MODERATE_ITEMS in PERMISSIONS_OF_ROLE[account.role]
 
 
 async def _lock(session: AsyncSession, item_id: int) -> ItemRow:

@@ -1,5 +1,54 @@
 """Accounts. What other features may use of them is named here."""
 
-from app.users.service import Credentials, find_credentials, replace_password_hash
+from app.users.administration import (
+    AccountCounts,
+    close_account,
+    count_accounts,
+    hold_active,
+    list_users,
+    reopen_account,
+    set_role,
+)
+from app.users.password_rules import check_password, common_passwords
+from app.users.proof import prove_password
+from app.users.schemas import Password, Registration, UserView
+from app.users.service import (
+    VERIFY_EMAIL,
+    Credentials,
+    Made,
+    UserNotFoundError,
+    confirm,
+    find_credentials,
+    find_user,
+    lock_user,
+    mark_verified,
+    register,
+    set_password_hash,
+)
 
-__all__ = ["Credentials", "find_credentials", "replace_password_hash"]
+__all__ = [
+    "VERIFY_EMAIL",
+    "AccountCounts",
+    "Credentials",
+    "Made",
+    "Password",
+    "Registration",
+    "UserNotFoundError",
+    "UserView",
+    "check_password",
+    "close_account",
+    "common_passwords",
+    "confirm",
+    "count_accounts",
+    "find_credentials",
+    "find_user",
+    "hold_active",
+    "list_users",
+    "lock_user",
+    "mark_verified",
+    "prove_password",
+    "register",
+    "reopen_account",
+    "set_password_hash",
+    "set_role",
+]

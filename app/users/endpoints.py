@@ -1,31 +1,68 @@
 """Accounts over HTTP."""
 
-from fastapi import APIRouter
+from typing import Annotated
 
-from app.accounts import Account
-from app.dependencies import ProfileReader, Transaction, WorkerResources
+from app.access import anyone, require_scopes, session_with
+from app.accounts import Account, Identity
+from app.dependencies import RequestOrigin, Transaction, WorkerResources
+from app.errors import SessionNeededError
 from app.rate_limits import limited
-from app.users import service
-from app.users.schemas import Registration, UserView
+from app.routing import errors, router_of
+from app.users import administration, service
+from app.users.proof import prove_password
+from app.users.schemas import ProfileChange, Registration, UserView
 
-router = APIRouter(prefix="/users", tags=["users"])
+router = router_of("/users", "users")
 
 
-@router.post("/register", status_code=201, response_model=UserView)
+@router.post(
+    "/register",
+    status_code=201,
+    response_model=UserView,
+    dependencies=[anyone()],
+    responses=errors(409),
+)
 @limited("register")
 async def register(
-    registration: Registration, session: Transaction, resources: WorkerResources
+    registration: Registration,
+    session: Transaction,
+    resources: WorkerResources,
+    origin: RequestOrigin,
 ) -> Account:
     """Make an account."""
-    return await service.register(
-        session,
-        resources.passwords,
-        registration,
-        require_classes=resources.settings.password_require_classes,
-    )
+    return await service.register(resources, session, registration, service.Made(origin))
 
 
 @router.get("/me", response_model=UserView)
-async def read_me(account: ProfileReader) -> Account:
+async def read_me(identity: Annotated[Identity, require_scopes("profile:read")]) -> Account:
     """Return the caller's account."""
-    return account
+    return identity.account
+
+
+@router.put("/me", response_model=UserView, responses=errors(409))
+@limited("profile")
+async def change_me(
+    change: ProfileChange,
+    identity: Annotated[Identity, require_scopes("profile:write")],
+    session: Transaction,
+    resources: WorkerResources,
+    origin: RequestOrigin,
+) -> Account:
+    """Change the caller's profile; a new address has to be verified again."""
+    if change.current_password is not None:
+        if identity.session_id is None:
+            # Whoever has found a key must not guess the password by it.
+            raise SessionNeededError
+        await prove_password(resources, identity.account, change.current_password, origin)
+    return await service.change_profile(resources, session, identity, change, origin)
+
+
+@router.delete("/me", status_code=204)
+async def deactivate_me(
+    identity: Annotated[Identity, session_with("profile:write")],
+    session: Transaction,
+    origin: RequestOrigin,
+) -> None:
+    """Deactivate the caller's account and end its sessions."""
+    account = identity.account
+    await administration.close_account(session, account, origin, actor_id=account.id)

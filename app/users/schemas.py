@@ -3,26 +3,36 @@
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, EmailStr, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from app.text import NO_NUL, Address
 
 Username = Annotated[
     str,
     StringConstraints(min_length=3, max_length=50, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"),
 ]
-# PostgreSQL's text cannot hold the character NUL.
-FullName = Annotated[
-    str, StringConstraints(strip_whitespace=True, max_length=200, pattern=r"^[^\x00]*$")
-]
+FullName = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200, pattern=NO_NUL)]
+# The rules of passwords are the service's; this bound keeps a huge one from being looked at.
+Password = Annotated[str, Field(max_length=1024, examples=["Correct-horse-7"])]
 
 
 class Registration(BaseModel):
     """A new account."""
 
     username: Username = Field(examples=["ann"])
-    email: EmailStr = Field(max_length=320, examples=["ann@example.com"])
-    # The rules of passwords are the service's; this bound keeps a huge one from being looked at.
-    password: str = Field(max_length=1024, examples=["Correct-horse-7"])
+    email: Address = Field(examples=["ann@example.com"])
+    password: Password
     full_name: FullName = ""
+
+
+class ProfileChange(BaseModel):
+    """What of a profile is to change; the rest stays as it is."""
+
+    full_name: FullName | None = None
+    email: Address | None = None
+    current_password: Password | None = Field(
+        None, description="Needed for another address, unless the login was a few minutes ago."
+    )
 
 
 class UserView(BaseModel):
@@ -36,4 +46,5 @@ class UserView(BaseModel):
     full_name: str
     role: str
     is_active: bool
+    email_verified: bool
     created_at: datetime

@@ -2,6 +2,7 @@
 # Installs the Debian packages that are missing on the controller, and starts nothing of them:
 #   packages.sh lab         what boots hosts
 #   packages.sh tests       what the tests start and ask
+#   packages.sh bench       what puts a load on the service
 #   packages.sh python      what a virtual environment of the distribution's Python needs
 # Several names may be given.
 set -eu
@@ -13,6 +14,7 @@ cluster=/etc/postgresql-common/createcluster.d/slipway.conf
 lab="mmdebstrap systemd-container nftables iproute2 openssh-client openssl git pebble curl
     debian-archive-keyring"
 tests="postgresql redis-server nginx-light nftables systemd"
+bench="wrk"
 python="python3 python3-venv"
 
 refuse() {
@@ -80,8 +82,9 @@ for name in "$@"; do
     case $name in
     lab) wanted="$wanted $lab" ;;
     tests) wanted="$wanted $tests" ;;
+    bench) wanted="$wanted $bench" ;;
     python) wanted="$wanted $python" ;;
-    *) refuse "$name is no list of packages: choose from lab, tests, python." ;;
+    *) refuse "$name is no list of packages: choose from lab, tests, bench, python." ;;
     esac
 done
 # shellcheck disable=SC2046,SC2086

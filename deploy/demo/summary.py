@@ -37,6 +37,8 @@ def summary(lab: Lab, version: str) -> list[str]:
         "  journalctl REQUEST_ID=…                # one request, by the X-Request-ID of its answer",
         "  slipway status; slipway history        # releases",
         "",
+        f"Read the mail that it has sent: {Path(os.path.relpath(lab.mail))}",
+        "",
         "Release again, after a commit, and go back:",
         "  make tag VERSION=v… && make release VERSION=v…",
         "  make rollback",

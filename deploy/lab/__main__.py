@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from deploy.lab import authority, controller, hosts, image, inventory, network, settings
+from deploy.lab import authority, controller, hosts, image, inventory, mail, network, settings
 from deploy.lab.errors import LabError
 from deploy.lab.settings import Lab
 
@@ -47,6 +47,7 @@ def up(state: Path, options: argparse.Namespace) -> int:
             image.ensure(distribution, lab.cache)
         network.up(lab)
         authority.up(lab)
+        mail.up(lab)
         hosts.make_key(lab)
         fresh = [host for host in lab.hosts if hosts.start(lab, host)]
         for host in lab.hosts:
@@ -69,9 +70,10 @@ def down(state: Path, _: argparse.Namespace) -> int:
     with _alone(state):
         for host in lab.hosts:
             hosts.remove(lab, host)
+        mail.down(lab)
         authority.down(lab)
         network.down(lab)
-        for name in ("hosts", "authority", "ssh"):
+        for name in ("hosts", "authority", "mail", "ssh"):
             shutil.rmtree(state / name, ignore_errors=True)
         (state / "lab.json").unlink()
         for folder in ("/run/systemd/nspawn", "/run/systemd"):
@@ -104,6 +106,7 @@ def status(state: Path, options: argparse.Namespace) -> int:
         "domain": lab.domain,
         "ca_bundle": str(authority.bundle(lab)),
         "acme_directory": authority.directory(lab),
+        "mail": str(lab.mail),
         "hosts": [
             {
                 "name": host.name,
@@ -177,6 +180,7 @@ def _new(state: Path, options: argparse.Namespace) -> Lab:
         aliases=tuple(options.alias or ["harbour"]),
         hosts=settings.parse_hosts(options.host or [_DEFAULT_HOST]),
         forwarding=network.forwarding(),
+        mail_port=options.mail_port,
     )
     settings.save(lab)
     return lab
@@ -209,6 +213,7 @@ def _parser() -> argparse.ArgumentParser:
     making.add_argument("--name", help="name of the lab, and of its domain <name>.test")
     making.add_argument("--host", action="append", help="name:distribution:user[:group+group]")
     making.add_argument("--alias", action="append", help="a site of the lab")
+    making.add_argument("--mail-port", type=int, default=settings.DEFAULT_MAIL_PORT, metavar="PORT")
     verb("down", down)
     verb("ssh", ssh).add_argument("words", nargs=argparse.REMAINDER, metavar="[HOST] [-- COMMAND]")
     verb("status", status).add_argument("--json", action="store_true")

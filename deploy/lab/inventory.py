@@ -26,6 +26,8 @@ def of(lab: Lab) -> dict[str, object]:
             "vars": {
                 "lab_domain": lab.domain,
                 "lab_state": str(lab.state),
+                "lab_mail_host": lab.gateway,
+                "lab_mail_port": lab.mail_port,
                 "lab_acme_directory": authority.directory(lab),
                 "lab_ca_certificates": [
                     str(path) for path in [*controller.certificates(), *authority.trusted(lab)]

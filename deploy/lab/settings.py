@@ -19,6 +19,7 @@ DISTRIBUTIONS = {
     "ubuntu-26.04": ("ubuntu", "resolute", "ubuntu"),
 }
 GROUPS = ("app", "database", "cache", "balancer")
+DEFAULT_MAIL_PORT = 1025
 # What a lab of one host needs.
 _ONE_HOST = GROUPS[:3]
 _PARTS = 4
@@ -57,6 +58,7 @@ class Lab:
         aliases: Names in its domain that lead to the balancer or else to the first host.
         hosts: Its hosts.
         forwarding: Whether the controller forwarded packets before the lab came.
+        mail_port: Where the controller takes the mail of the hosts, on the bridge.
     """
 
     state: Path
@@ -67,6 +69,7 @@ class Lab:
     aliases: tuple[str, ...]
     hosts: tuple[Host, ...]
     forwarding: bool
+    mail_port: int = DEFAULT_MAIL_PORT
 
     @property
     def domain(self) -> str:
@@ -100,6 +103,11 @@ class Lab:
     def authority(self) -> Path:
         """Folder of the certificate authority."""
         return self.state / "authority"
+
+    @property
+    def mail(self) -> Path:
+        """Folder of the mail that the hosts have sent."""
+        return self.state / "mail"
 
     def folder(self, host: Host) -> Path:
         """Folder of a host."""

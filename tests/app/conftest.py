@@ -1,9 +1,15 @@
 """The service on real servers."""
 
 import asyncio
+import json
 import os
+import re
+import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from email.message import EmailMessage
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
@@ -13,8 +19,11 @@ import redis
 from asgi_lifespan import LifespanManager
 from fastapi import FastAPI
 
+from app.job_handlers import handlers
 from app.main import create_app
 from app.settings import Settings
+from app.worker import run as run_worker
+from tests.app.smtp_servers import Inbox, running_smtp
 from tests.services import (
     OWNER,
     PostgreSQL,
@@ -66,17 +75,25 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-@pytest.fixture
-async def empty(postgresql: PostgreSQL, database_url: str, redis_server: RedisServer) -> None:
-    """Begin with empty tables and an empty cache."""
+async def empty_stores(postgresql: PostgreSQL, redis_server: RedisServer) -> None:
+    """Empty the tables and the cache."""
     connection = await asyncpg.connect(host=str(postgresql.folder), user=OWNER, database="harbour")
-    await connection.execute("TRUNCATE users RESTART IDENTITY CASCADE")
+    await connection.execute(
+        "TRUNCATE users, audit_events, login_counters, procrastinate_jobs, procrastinate_workers "
+        "RESTART IDENTITY CASCADE"
+    )
     await connection.close()
     with redis.Redis(unix_socket_path=str(redis_server.socket)) as client:
         await asyncio.to_thread(client.flushall)
 
 
 @pytest.fixture
+async def empty(postgresql: PostgreSQL, database_url: str, redis_server: RedisServer) -> None:
+    """Begin with empty tables and an empty cache."""
+    await empty_stores(postgresql, redis_server)
+
+
+@pytest.fixture(scope="session")
 def settings_with(database_url: str, redis_server: RedisServer) -> Callable[..., Settings]:
     """Make production settings for the real servers."""
 
@@ -89,6 +106,9 @@ def settings_with(database_url: str, redis_server: RedisServer) -> Callable[...,
             "limit_login": "1000/minute",
             "limit_register": "1000/minute",
             "limit_search": "1000/minute",
+            "limit_mail": "1000/minute",
+            "limit_profile": "1000/minute",
+            "limit_secret": "1000/minute",
             "limit_default": "",
             "release": "v9.8.7",
             "database_read_pool_size": 4,
@@ -170,3 +190,85 @@ def login(client: httpx.AsyncClient, sql: Callable[[str], str]) -> Login:
         return {"Authorization": f"Bearer {answer.json()['access_token']}"}
 
     return go
+
+
+def events(sql: RunSql, where: str = "true") -> list[dict[str, Any]]:
+    """Return the audit trail, oldest first."""
+    rows = sql(f"SELECT json_agg(a ORDER BY id) FROM audit_events AS a WHERE {where}")
+    found: list[dict[str, Any]] = json.loads(rows or "[]")
+    return found
+
+
+@dataclass(frozen=True)
+class Post:
+    """The mails that a worker has sent."""
+
+    inbox: Inbox
+    sql: RunSql
+
+    async def mails(self, count: int) -> list[EmailMessage]:
+        """Wait until all mails are sent, which must be so many, and return them."""
+        jobs = "SELECT count(*), coalesce(sum(attempts), 0) FROM procrastinate_jobs "
+        deadline = time.monotonic() + 30
+        left = ""
+        while left != "0|0":
+            assert time.monotonic() < deadline, left
+            left = await asyncio.to_thread(self.sql, f"{jobs} WHERE task_name LIKE 'recovery.%'")
+            assert left.endswith("|0"), "A mail has failed."
+            await asyncio.sleep(0.02)
+        assert len(self.inbox.messages) == count, self.inbox.messages
+        return self.inbox.messages
+
+    async def token(self, count: int) -> str:
+        """Return the token of the last of so many mails."""
+        (token,) = set(re.findall(r"hmt_[\w-]+", text_of((await self.mails(count))[-1])))
+        return str(token)
+
+
+StartPost = Callable[..., Post]
+
+
+def text_of(message: EmailMessage) -> str:
+    """Return what a mail says to those who read plain text."""
+    body = message.get_body(("plain",))
+    assert body is not None
+    content: str = body.get_content()
+    return content.replace("\r\n", "\n")
+
+
+@pytest.fixture
+async def start_post(
+    empty: None, settings_with: Callable[..., Settings], sql: RunSql
+) -> AsyncIterator[StartPost]:
+    """Start a worker that sends its mails to a server of its own."""
+    loop = asyncio.get_running_loop()
+    with ExitStack() as stack:
+        workers: list[asyncio.Task[None]] = []
+
+        def start(**changes: Any) -> Post:
+            inbox = stack.enter_context(running_smtp())
+            settings = settings_with(
+                mail_host="127.0.0.1",
+                mail_port=inbox.port,
+                mail_security="none",
+                mail_from="noreply@harbour.example",
+                log_output="json",
+                **changes,
+            )
+            workers.append(loop.create_task(run_worker(settings, handlers)))
+            return Post(inbox, sql)
+
+        yield start
+        # As systemd ends it. One that has not begun yet does not listen.
+        for worker in workers:
+            await asyncio.sleep(0)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await worker
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+
+
+@pytest.fixture
+async def post(start_post: StartPost) -> Post:
+    """A worker with the usual settings."""
+    return start_post()

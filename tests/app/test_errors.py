@@ -97,6 +97,25 @@ async def test_a_body_that_is_too_large(start_app: StartApp, announced: bool) ->
     check_shape(answer, 413, "payload_too_large")
 
 
+@pytest.mark.parametrize("path", ["/api/v1/auth/token", "/api/v1/auth/login"])
+@pytest.mark.parametrize("announced", [True, False])
+async def test_a_form_that_is_too_large(
+    client: httpx.AsyncClient, path: str, announced: bool
+) -> None:
+    form = b"username=ann&password=" + b"x" * 8192
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(form), 1000):
+            yield form[start : start + 1000]
+
+    answer = await client.post(
+        path,
+        content=form if announced else chunks(),
+        headers={"Content-Type": "application/x-www-form-urlencoded"},
+    )
+    check_shape(answer, 413, "payload_too_large")
+
+
 async def test_a_host_that_is_not_ours(client: httpx.AsyncClient) -> None:
     for host in ("evil.example", "testserver.evil.example", "testserver:80:80", ""):
         answer = await client.get("/health", headers={"Host": host})

@@ -42,6 +42,7 @@ async def test_a_price_is_exact(client: httpx.AsyncClient, login: Login, price: 
     [
         ("title", ""),
         ("title", "   "),
+        ("title", "\u200b\x1f"),
         ("title", "x" * 201),
         ("title", "nul\x00"),
         ("description", "x" * 1001),

@@ -284,3 +284,12 @@ def test_the_output_is_chosen_by_what_is_there(
     assert log._output(settings) == "console"
     monkeypatch.setattr(log, "runs_under_journal", lambda: True)
     assert log._output(settings) == "journal"
+
+
+async def test_a_line_that_json_has_no_words_for_is_written_all_the_same(
+    settings_with: Callable[..., Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.configure(settings_with(log_output="json"))
+    log.get_logger().info("odd", number=10**30, text="\ud800", path=Path("/x"))
+    line = json.loads(capsys.readouterr().err)
+    assert (line["number"], line["text"], line["path"]) == (10**30, "\ud800", "/x")

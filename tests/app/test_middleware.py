@@ -119,6 +119,9 @@ async def test_development_serves_its_documentation(
     assert "content-security-policy" not in page.headers
     schema = (await client.get("/openapi.json")).json()
     assert "/api/v1/items/{item_id}" in schema["paths"]
+    # A client that is made from the document must not send a key where only a session will do.
+    by = [next(iter(one)) for one in schema["paths"]["/api/v1/api-keys"]["get"]["security"]]
+    assert by == ["bearer", "cookie"]
 
 
 async def test_a_websocket_of_another_host_is_closed(client: httpx.AsyncClient) -> None:

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from app.errors import SettingsError
-from app.settings import SECRET_FIELDS, DatabaseSettings, Settings, load_settings
+from app.settings import DatabaseSettings, Settings, load_settings
 
 URL = "postgresql+asyncpg://harbour@/harbour?host=/run/postgresql"
 SECRET = "x" * 32
@@ -35,7 +35,7 @@ def test_secrets_are_secret() -> None:
         for name, field in Settings.model_fields.items()
         if "SecretStr" in str(field.annotation)
     }
-    assert found == set(SECRET_FIELDS)
+    assert found == set(Settings.secret_fields())
     for name in found:
         assert (Settings.model_fields[name].description or "").startswith("Secret: ")
     settings = Settings(database_url=URL, token_secret=SecretStr(SECRET))
@@ -106,6 +106,14 @@ def test_a_wrong_value_is_named(
     (credentials / "app_token_secret").write_text(SECRET)
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=said):
+        load_settings(Settings)
+
+
+@pytest.mark.parametrize("name", ["app_token_secret", "app_token_accepted_secret"])
+def test_an_empty_signing_key_is_refused(credentials: Path, name: str) -> None:
+    (credentials / "app_token_secret").write_text(SECRET)
+    (credentials / name).write_text("")
+    with pytest.raises(SettingsError, match="at least 32 bytes"):
         load_settings(Settings)
 
 

@@ -20,6 +20,7 @@ async def test_registering_gives_an_account_without_its_password(client: httpx.A
         "full_name": "Somebody",
         "role": "user",
         "is_active": True,
+        "email_verified": False,
         "created_at": None,
     }
     assert body["created_at"].endswith("Z")
@@ -70,6 +71,8 @@ async def test_only_one_of_many_that_register_the_same_name_at_once_gets_it(
         ("Correcthorse7", "symbol"),
         ("Password1!", "tried first"),
         ("Wendy-99!", "your own name"),
+        ("Harbour-26!", "service's name"),
+        ("1qaz@WSX", "tried first"),
     ],
 )
 async def test_a_weak_password_is_refused_with_the_reason(

@@ -81,6 +81,15 @@ def test_the_example_inventories_are_complete_but_for_secrets(environment: str) 
     assert "still has the example value of app_token_secret" in output
 
 
+def test_the_example_of_every_secret_in_use_is_refused() -> None:
+    rest = ("vault_token_secret=real", "harbour_mail_username=harbour")
+    accepted = "vault_token_accepted_secret=example-of-a-second-key"
+    inventory = ROOT / "inventories/production"
+    output = said(play(inventory, *(f"--extra-vars={text}" for text in (*rest, accepted))))
+    assert "example value of app_token_accepted_secret, app_mail_password:" in output
+    assert "app_token_secret" not in output
+
+
 def test_a_host_that_does_not_answer_is_named(tmp_path: Path) -> None:
     inventory = write(tmp_path, HOST.format(connection="ssh", variables=COMPLETE))
     output = said(play(inventory))

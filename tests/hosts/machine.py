@@ -1,6 +1,7 @@
 """One booted host, as an operator (SSH) and as the outside world (its address) meet it."""
 
 import os
+import re
 import shlex
 import ssl
 import subprocess
@@ -64,6 +65,13 @@ class Machine:
         while self.run(command, check=False).returncode:
             assert time.monotonic() < deadline, f"{command!r} did not come true on {self.name}"
             time.sleep(0.3)
+
+    def exposure(self, unit: str) -> float:
+        """What `systemd-analyze security` says of a unit: 0 is the best, 10 the worst."""
+        verdict = self.run(f"systemd-analyze security --no-pager {unit} | tail -n 1").stdout
+        found = re.search(r"([0-9.]+) [A-Z]+", verdict)
+        assert found, verdict
+        return float(found[1])
 
     @contextmanager
     def background(self, command: str) -> Iterator[None]:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import smtplib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,6 +84,32 @@ def test_two_labs_live_side_by_side_and_leave_nothing(states: list[Path]) -> Non
     assert subprocess.run([*two["hosts"][0]["ssh"], "true"], check=False).returncode == 0
     lab(states[1], "down")
     assert traces(states[1]) == []
+
+
+def test_what_a_host_sends_is_kept_and_not_delivered(states: list[Path]) -> None:
+    state = states[0]
+    lab(state, "up", "--mail-port", "2025")
+    described = json.loads(lab(state, "inventory"))["all"]["vars"]
+    folder = Path(json.loads(lab(state, "status", "--json"))["mail"])
+    server = (folder / "server.pid").read_text()
+    with smtplib.SMTP(described["lab_mail_host"], described["lab_mail_port"]) as client:
+        for text in ("Ahoy", "Ahoy again"):
+            message = f"Subject: {text}\r\n\r\nGrüße\r\n".encode()
+            client.sendmail("harbour@lab.test", ["ada@example.com"], message)
+    kept = [path.read_text() for path in sorted(folder.glob("*.eml"))]
+    assert [text.splitlines()[0] for text in kept] == ["Subject: Ahoy", "Subject: Ahoy again"]
+    assert "Grüße" in kept[0]
+    assert list(folder.glob(".*")) == []
+    # A lab that runs already goes on with the same server, and one that died comes back.
+    lab(state, "up")
+    assert (folder / "server.pid").read_text() == server
+    os.kill(int(server.split()[0]), signal.SIGKILL)
+    lab(state, "up")
+    assert (folder / "server.pid").read_text() != server
+    assert len(list(folder.glob("*.eml"))) == 2
+    lab(state, "down")
+    assert traces(state) == []
+    assert not folder.exists()
 
 
 def test_a_host_outlives_a_power_cut_with_what_it_wrote(states: list[Path]) -> None:

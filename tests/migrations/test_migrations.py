@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from app.schema import MIGRATIONS, known_revisions
+from migrations.models import metadata
 from tests.services import OWNER, ROOT, SERVICE, PostgreSQL, alembic
 
 REVISIONS = sorted((MIGRATIONS / "versions").glob("*.py"))
+QUEUE = {f"procrastinate_{name}" for name in ("events", "jobs", "periodic_defers", "workers")}
 
 
 def upgrade(url: str, revision: str = "head") -> None:
@@ -27,11 +29,11 @@ def tables(postgresql: PostgreSQL, database: str) -> set[str]:
 
 def test_up_down_and_up_again(postgresql: PostgreSQL, database: str, url: str) -> None:
     upgrade(url)
-    assert tables(postgresql, database) == {"alembic_version", "users", "items"}
+    assert tables(postgresql, database) == {"alembic_version", *metadata.tables, *QUEUE}
     assert alembic(url, "downgrade", "base").returncode == 0
     assert tables(postgresql, database) == {"alembic_version"}
     upgrade(url)
-    assert tables(postgresql, database) == {"alembic_version", "users", "items"}
+    assert tables(postgresql, database) == {"alembic_version", *metadata.tables, *QUEUE}
 
 
 def test_the_models_and_the_revisions_agree(url: str) -> None:
@@ -50,27 +52,28 @@ def test_they_agree_on_every_constraint_and_index(
     script = (
         "import asyncio, sys\n"
         "from sqlalchemy.ext.asyncio import create_async_engine\n"
-        "import app.items.models, app.users.models\n"
-        "from app.db import Base\n"
+        "from migrations.models import metadata\n"
         "async def main():\n"
         "    engine = create_async_engine(sys.argv[1])\n"
         "    async with engine.begin() as connection:\n"
-        "        await connection.run_sync(Base.metadata.create_all)\n"
+        "        await connection.run_sync(metadata.create_all)\n"
         "    await engine.dispose()\n"
         "asyncio.run(main())\n"
     )
     subprocess.run(
         [sys.executable, "-c", script, postgresql.url(from_models, OWNER)], check=True, cwd=ROOT
     )
+    names = ", ".join(f"'{name}'" for name in metadata.tables)
     query = (
         "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint "
-        "WHERE conrelid IN ('users'::regclass, 'items'::regclass) AND contype <> 'n' "
-        "UNION SELECT indexname, indexdef FROM pg_indexes WHERE tablename IN ('users', 'items') "
+        f"WHERE conrelid::regclass::text IN ({names}) AND contype <> 'n' "
+        f"UNION SELECT indexname, indexdef FROM pg_indexes WHERE tablename IN ({names}) "
         "UNION SELECT table_name || '.' || column_name, concat_ws(' ', data_type, is_nullable, "
         "column_default, character_maximum_length, numeric_precision, numeric_scale) "
-        "FROM information_schema.columns WHERE table_name IN ('users', 'items') ORDER BY 1"
+        f"FROM information_schema.columns WHERE table_name IN ({names}) ORDER BY 1, 2"
     )
-    assert postgresql.execute(query, database) == postgresql.execute(query, from_models)
+    made, wanted = (postgresql.execute(query, name) for name in (database, from_models))
+    assert made.splitlines() == wanted.splitlines()
 
 
 def test_the_serving_role_has_rows_and_nothing_else(

@@ -1,5 +1,6 @@
 """What `python -m migrations` runs, on a history that expands, expands, contracts and expands."""
 
+import contextlib
 import json
 import os
 import signal
@@ -193,13 +194,23 @@ def test_a_table_that_stays_locked_is_told_with_who_locks_it(
     # Ten attempts of a second each, and the pauses between them, would take a test too long.
     locks = tree.folder / "migrations/locks.py"
     locks.write_text(locks.read_text().replace("ATTEMPTS = 10", "ATTEMPTS = 2"))
-    hold = "BEGIN; LOCK TABLE boats IN ACCESS SHARE MODE; SELECT pg_sleep(8)"
-    holding = threading.Thread(target=postgresql.execute, args=(hold, database))
+    # Until it is cancelled below, however slowly the processes start.
+    hold = "BEGIN; LOCK TABLE boats IN ACCESS SHARE MODE; SELECT pg_sleep(25)"
+
+    def hold_it() -> None:
+        with contextlib.suppress(subprocess.CalledProcessError):
+            postgresql.execute(hold, database)
+
+    holding = threading.Thread(target=hold_it)
     holding.start()
     held = "SELECT 1 FROM pg_locks WHERE relation = 'boats'::regclass AND granted"
     while not postgresql.execute(held, database):
         time.sleep(0.05)
     result = tree.run("expand")
+    postgresql.execute(
+        "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(25)%' "
+        "AND pid <> pg_backend_pid()"
+    )
     holding.join()
     assert result.returncode == 1
     assert "A table stayed locked in 2 attempts by process " in result.stderr
@@ -214,7 +225,7 @@ def test_a_killed_runner_leaves_no_statement_behind(
 ) -> None:
     tree.add(*HISTORY[0])
     assert tree.run("expand").returncode == 0
-    tree.add("0002", "expand", 'op.execute("SELECT pg_sleep(60)")')
+    tree.add("0002", "expand", 'op.execute("SELECT pg_sleep(25)")')
     running = (
         "SELECT count(*) FROM pg_stat_activity "
         f"WHERE datname = '{database}' AND query LIKE 'SELECT pg_sleep%' AND state = 'active'"

@@ -51,6 +51,8 @@ VALUES: dict[str, Any] = {
     "free_megabytes": 0,
     "metrics": "/var/lib/slipway/quay/metrics.prom",
     "announcements": "/etc/slipway/quay/announcements.json",
+    "run_properties": "/etc/slipway/quay/run.conf",
+    "console_command": "",
     "workers": ["mail"],
     "timers": [],
 }
@@ -110,6 +112,7 @@ def test_the_lock_names_its_holder_in_another_process(tmp_path: Path) -> None:
         ({"smoke_url": "quay.test"}, "which is no URL"),
         ({"keep_restore_points": 0}, "keep_restore_points must be 1 or more"),
         ({"has_preflight": "yes"}, "has_preflight is 'yes'"),
+        ({"console_command": "python -c 'x"}, "console_command has an open quotation mark"),
         ({"workers": "mail"}, "workers is 'mail'"),
         ({"timers": ["a b"]}, "which is no tuple"),
         ({"more": 1}, "unknown more"),

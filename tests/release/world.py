@@ -181,6 +181,8 @@ class World:
             "free_megabytes": 0,
             "metrics": f"{folder}/state/metrics.prom",
             "announcements": f"{folder}/etc/quay/announcements.json",
+            "run_properties": f"{folder}/etc/quay/run.conf",
+            "console_command": "",
             "workers": [],
             "timers": [],
         }

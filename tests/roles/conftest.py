@@ -10,6 +10,10 @@ SETTINGS: dict[str, Any] = {
     "app_name": "quay",
     "app_asgi": "quay.main:app",
     "app_environment": {"GREETING": 'a "quoted" $HOME 100% `date` \\ text'},
+    "app_processes": {
+        "mail": {"command": "python -m quay.mail"},
+        "letters": {"command": "python -m quay.letters", "addresses": ["198.51.100.0/24", "any"]},
+    },
     "app_deploy_user": "deploy",
     "tls_domains": ["quay.example", "www.quay.example"],
     "tls_email": "operations@quay.example",

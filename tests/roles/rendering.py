@@ -56,6 +56,9 @@ TEMPLATES = {
     "quay-migrate@.service": "app/templates/app-migrate@.service.j2",
     "quay-contract@.service": "app/templates/app-contract@.service.j2",
     "quay-restore-point@.service": "app/templates/app-restore-point@.service.j2",
+    "quay.mail@.service": "app/templates/process@.service.j2",
+    "quay.letters@.service": "app/templates/process@.service.j2",
+    "run.conf": "app/templates/run.conf.j2",
     "quay-boot.service": "app/templates/app-boot.service.j2",
     "tmpfiles.conf": "app/templates/tmpfiles.conf.j2",
     "deploy-hook": "tls/templates/deploy-hook.j2",
@@ -84,6 +87,10 @@ PLAYBOOK = [
                     "mode": "0600",
                 },
                 "loop": "{{ templates }}",
+                "vars": {
+                    "name": "{{ item.file | regex_replace('^quay[.]([a-z]+)@.*$', '\\1') }}",
+                    "process": "{{ __app_processes[name] | default({}) }}",
+                },
             },
         ],
     }
@@ -103,6 +110,7 @@ def facts(distribution: str) -> dict[str, Any]:
         "processor_vcpus": 2,
         "virtualization_role": "guest",
         "virtualization_type": "kvm",
+        "dns": {"nameservers": ["192.0.2.53", "fe80::1%eth0"]},
         "env": {"SUDO_USER": "ubuntu"},
     }
 

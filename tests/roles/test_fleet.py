@@ -84,7 +84,10 @@ def test_the_database_wants_tls_and_a_password_of_exactly_the_hosts_that_serve(
     assert {words[0] for words in remote} == {"hostssl"}
     assert {words[3] for words in remote} == {"10.0.0.11/32", "fd00::12/128"}
     assert {words[-1] for words in remote} == {"scram-sha-256"}
-    assert "listen_addresses = '*'" in (fleet["db1"] / "postgresql.conf").read_text()
+    settings = (fleet["db1"] / "postgresql.conf").read_text()
+    assert "listen_addresses = '*'" in settings
+    # Two hosts, each with a web part and two workers.
+    assert "max_connections = '280'" in settings
 
 
 def test_the_balancer_verifies_the_hosts_and_they_believe_only_it(fleet: dict[str, Path]) -> None:

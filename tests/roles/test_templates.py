@@ -94,7 +94,7 @@ def test_systemd_accepts_the_units(
         text = re.sub(r"/usr/local/(sbin/slipway|lib/slipway/\w+\.py)", "/bin/true", text)
         (tmp_path / path.name.replace("@.", "@v1.0.0.")).write_text(text)
     units = sorted(str(path) for path in tmp_path.iterdir())
-    assert len(units) == 7
+    assert len(units) == 9
     result = run("systemd-analyze", "verify", "--man=no", *units, SYSTEMD_UNIT_PATH=f"{tmp_path}:")
     lines = [line for line in result.stderr.splitlines() if str(tmp_path) in line or "quay" in line]
     assert lines == []
@@ -110,6 +110,60 @@ def test_the_service_cannot_reach_what_it_does_not_need(
     assert 'gunicorn.conf.py "quay.main:app"' in unit
     assert "a-secret-of-the-test" not in unit
     assert "LoadCredential=app_token_secret:" in unit
+
+
+def networks(path: Path) -> list[str]:
+    """What a unit says of the network, line by line."""
+    said = ("RestrictAddressFamilies=", "PrivateNetwork=", "IPAddress")
+    return [line for line in path.read_text().splitlines() if line.startswith(said)]
+
+
+@everywhere
+def test_a_process_reaches_its_addresses_and_the_web_part_does_not(
+    rendered: dict[str, Path], distribution: str
+) -> None:
+    folder = rendered[distribution]
+    alone = ["RestrictAddressFamilies=AF_UNIX", "PrivateNetwork=yes", "IPAddressDeny=any"]
+    for name in ("quay@.service", "quay.mail@.service", "run.conf"):
+        assert networks(folder / name) == alone
+    assert networks(folder / "quay.letters@.service") == [
+        "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
+        "IPAddressDeny=any",
+        "IPAddressAllow=198.51.100.0/24",
+        "IPAddressAllow=any",
+        "IPAddressAllow=localhost",
+        "IPAddressAllow=192.0.2.53",
+        "IPAddressAllow=fe80::1",
+    ]
+
+
+@everywhere
+def test_a_program_of_an_operator_has_the_sandbox_of_the_service(
+    rendered: dict[str, Path], distribution: str
+) -> None:
+    """All that the web part may do and read; what it needs for serving is left out."""
+    program = lines(rendered[distribution] / "run.conf")
+    service = lines(rendered[distribution] / "quay@.service")
+    serving = ("Exec", "Type", "Notify", "Sockets", "Runtime", "Restart", "Timeout", "OOM", "Limit")
+    wanted = {
+        line
+        for line in service[service.index("[Service]") + 1 :]
+        if not line.startswith(serving) and "PROMETHEUS" not in line and "SLIPWAY_" not in line
+    }
+    assert wanted - set(program) == {
+        "Environment=PYTHONPATH=/srv/quay/releases/%i:/usr/local/lib/slipway/gunicorn",
+        "SyslogIdentifier=quay",
+    }
+    assert set(program) - wanted == {
+        "Environment=PYTHONPATH=/srv/quay/releases/%i",
+        "Environment=PYTHONUNBUFFERED=1",
+        "SyslogIdentifier=quay-console",
+        "LimitCORE=0",
+    }
+
+
+def lines(path: Path) -> list[str]:
+    return [line for line in path.read_text().splitlines() if line and line[0] != "#"]
 
 
 @everywhere

@@ -7,22 +7,15 @@ import pytest
 from tests.hosts.machine import Machine
 
 
-def _exposure(machine: Machine, unit: str) -> float:
-    verdict = machine.run(f"systemd-analyze security --no-pager {unit} | tail -n 1").stdout
-    found = re.search(r"([0-9.]+) [A-Z]+", verdict)
-    assert found, verdict
-    return float(found[1])
-
-
 def test_the_service_is_sandboxed(machine: Machine) -> None:
-    assert _exposure(machine, f"{machine.app}@{machine.release()}.service") <= 1.0
+    assert machine.exposure(f"{machine.app}@{machine.release()}.service") <= 1.0
 
 
 @pytest.mark.parametrize("pattern", ["nginx.service", "postgresql@*.service"])
 def test_its_neighbours_are_sandboxed(machine: Machine, pattern: str) -> None:
     units = machine.run(f"systemctl list-units --plain --no-legend '{pattern}'").stdout.split()
     assert units
-    assert _exposure(machine, units[0]) <= 2.5
+    assert machine.exposure(units[0]) <= 2.5
 
 
 def test_no_secret_is_readable_or_in_an_environment(machine: Machine) -> None:

@@ -24,6 +24,7 @@ from slipway_release import (
     housekeeping,
     maintenance,
     operation,
+    program,
     recovery,
     report,
     request,
@@ -40,6 +41,7 @@ _EXIT = """exit status:
   2  refused, nothing was changed
   3  another operation is under way, nothing was changed
   4  stopped by a signal; the host was put back
+`run` and `console` pass on what the program ends with.
 """
 
 
@@ -77,14 +79,10 @@ def _run(settings: Settings, options: argparse.Namespace, directory: Path) -> in
     if options.command in {"release", "rollback"} or _shall_contract(settings, options):
         _require_root(settings)
         return follow.run(settings, _order(options)).exit_status
-    if options.command == "_run":
-        return operation.run(settings, _order(options))
-    if options.command == "_recover":
-        recovery.recover(settings)
-        return 0
-    if options.command == "_announce":
-        announce.send(settings, options.operation)
-        return 0
+    if options.command.startswith("_"):
+        return _run_inside(settings, options)
+    if options.command in {"run", "console"}:
+        return _run_program(settings, options)
     if options.command == "catch-up":
         _require_root(settings)
         status, text = catch_up.run(
@@ -94,6 +92,24 @@ def _run(settings: Settings, options: argparse.Namespace, directory: Path) -> in
         return status
     sys.stdout.write(f"{_answer(settings, options)}\n")
     return 0
+
+
+def _run_inside(settings: Settings, options: argparse.Namespace) -> int:
+    """Do what the tool's own units ask for."""
+    if options.command == "_run":
+        return operation.run(settings, _order(options))
+    if options.command == "_recover":
+        recovery.recover(settings)
+    else:
+        announce.send(settings, options.operation)
+    return 0
+
+
+def _run_program(settings: Settings, options: argparse.Namespace) -> int:
+    _require_root(settings)
+    if options.command == "run":
+        return program.run(settings, [options.program, *options.arguments], _who(None))
+    return program.console(settings, options.arguments, _who(None))
 
 
 def _answer(settings: Settings, options: argparse.Namespace) -> str:
@@ -194,6 +210,7 @@ def _parser() -> argparse.ArgumentParser:
     asking.add_argument("--json", action="store_true", help="for programs")
     asking.add_argument("--last", type=int, metavar="N", help="the last N operations only")
     _add_upkeep(commands)
+    _add_programs(commands)
     commands.add_parser("boot", help="start what is live; the host does this at its boot")
     commands.add_parser("catch-up", help="get what the fleet has released without this host")
     marking = commands.add_parser("fleet-mark", help="note what the whole fleet serves now")
@@ -232,6 +249,22 @@ def _add_upkeep(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     pruning = commands.add_parser("prune", help="remove releases to make room on the disk")
     pruning.add_argument("--keep", type=int, metavar="N", help="how many stay; as configured")
     pruning.add_argument("--by", metavar="WHO", help="who asks for it")
+
+
+def _add_programs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    running = commands.add_parser(
+        "run", help="run a program of the live release as the service does"
+    )
+    running.add_argument("program", help="name in the virtual environment, such as python")
+    running.add_argument("arguments", nargs=argparse.REMAINDER)
+    # Every word belongs to the console, also one that looks like an option.
+    asking = commands.add_parser(
+        "console",
+        help="run the console of the service, with its own arguments",
+        add_help=False,
+        prefix_chars="\0",
+    )
+    asking.add_argument("arguments", nargs=argparse.REMAINDER)
 
 
 def _add_order(parser: argparse.ArgumentParser) -> None:

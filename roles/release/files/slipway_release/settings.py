@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -49,6 +50,8 @@ class Settings:
         free_megabytes: Room that a release must leave on the disk.
         metrics: File for Prometheus, rewritten after each operation.
         announcements: File with the addresses that hear of each operation, for root alone.
+        run_properties: File with what `slipway run` gives to systemd-run, by the role `app`.
+        console_command: What `slipway console` runs, a program with arguments; '' for nothing.
         workers: Names of the processes that work all the time, `<app>.<name>@<version>.service`.
         timers: Names of the jobs that are started by a schedule, `<app>.<name>@<version>.timer`.
     """
@@ -81,6 +84,8 @@ class Settings:
     free_megabytes: int
     metrics: Path
     announcements: Path
+    run_properties: Path
+    console_command: str
     workers: tuple[str, ...]
     timers: tuple[str, ...]
 
@@ -169,6 +174,10 @@ def _check(settings: Settings, source: str) -> None:
         raise RefusedError(f"{source}: keep must be 2 or more, or there is no way back.")
     if settings.keep_restore_points < 1:
         raise RefusedError(f"{source}: keep_restore_points must be 1 or more.")
+    try:
+        shlex.split(settings.console_command)
+    except ValueError as error:
+        raise RefusedError(f"{source}: console_command has an open quotation mark.") from error
     if urlsplit(settings.smoke_url).scheme not in {"http", "https"}:
         raise RefusedError(f"{source}: smoke_url is {settings.smoke_url!r}, which is no URL.")
 

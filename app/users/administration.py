@@ -1,0 +1,93 @@
+"""What others may do to accounts, and see of all of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.accounts import Account, Origin
+from app.audit import Event, record
+from app.db import Database
+from app.keys import revoke_all
+from app.permissions import Role
+from app.sessions import Reason, end_all
+from app.users import repository
+
+
+@dataclass(frozen=True, slots=True)
+class AccountCounts:
+    """How many accounts there are."""
+
+    total: int
+    active: int
+    by_role: dict[Role, int]
+
+
+async def close_account(
+    session: AsyncSession,
+    account: Account,
+    origin: Origin,
+    **done_by: Any,  # noqa: ANN401
+) -> None:
+    """Deactivate an account: nobody can log in, its sessions end and its keys are gone.
+
+    Args:
+        session: the transaction.
+        account: whose it is.
+        origin: where the request came from.
+        done_by: `actor_id` and `details` of the audit event.
+    """
+    await repository.change(session, account.id, {"is_active": False})
+    await end_all(session, account.id, Reason.DEACTIVATED)
+    await revoke_all(session, account.id, origin, **done_by)
+    await record(session, Event("account.deactivated", origin, account.id, **done_by))
+
+
+async def reopen_account(
+    session: AsyncSession,
+    account: Account,
+    origin: Origin,
+    **done_by: Any,  # noqa: ANN401
+) -> None:
+    """Let the owner of a deactivated account log in again."""
+    await repository.change(session, account.id, {"is_active": True})
+    await record(session, Event("account.activated", origin, account.id, **done_by))
+
+
+async def set_role(
+    session: AsyncSession,
+    account: Account,
+    role: Role,
+    origin: Origin,
+    **done_by: Any,  # noqa: ANN401
+) -> Account:
+    """Give an account another role; what its credentials allow follows at once."""
+    changed = await repository.change(session, account.id, {"role": role.value})
+    details = {"old_role": account.role.value, "new_role": role.value}
+    details |= done_by.pop("details", {})
+    event = Event("account.role_changed", origin, account.id, details=details, **done_by)
+    await record(session, event)
+    # The role has no index that another account could be in.
+    assert isinstance(changed, Account)  # noqa: S101
+    return changed
+
+
+async def list_users(
+    database: Database, skip: int, limit: int, search: str | None
+) -> tuple[list[Account], int]:
+    """Return one page of the accounts and the number of all that match."""
+    async with database.reading() as connection:
+        return await repository.list_users(connection, skip, limit, search)
+
+
+async def count_accounts(database: Database) -> AccountCounts:
+    """Count the accounts."""
+    async with database.reading() as connection:
+        rows = await repository.count_by_role(connection)
+    by_role = dict.fromkeys(Role, 0) | {Role(role): total for role, total, _ in rows}
+    return AccountCounts(sum(by_role.values()), sum(row[2] for row in rows), by_role)
+
+
+async def hold_active(session: AsyncSession, role: Role) -> int:
+    """Count the active accounts of a role, and keep them as they are until the transaction ends."""
+    return await repository.lock_active(session, role.value)

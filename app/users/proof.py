@@ -1,0 +1,36 @@
+"""Proving again, while logged in, that the password is known."""
+
+from app import lockout
+from app.accounts import Account, Origin
+from app.audit import Event, record
+from app.errors import IncorrectPasswordError
+from app.resources import Resources
+from app.users import repository
+
+
+async def prove_password(
+    resources: Resources, account: Account, password: str, origin: Origin
+) -> str:
+    """Return the stored hash of a password that is right.
+
+    Wrong ones have a counter of their own: whoever has taken over a session gets no more guesses
+    than at a login, and cannot lock the login by them.
+
+    Raises:
+        IncorrectPasswordError: when it is wrong, or was so too often.
+    """
+    async with resources.database.reading() as connection:
+        stored = await repository.password_hash(connection, account.id)
+    right, _ = await resources.passwords.verify(password, stored)
+    rules = lockout.Rules.of(resources.settings)
+    subject = lockout.subject_of("current-password", str(account.id))
+    async with resources.database.writing() as session:
+        gate = await lockout.enter(session, rules, subject, lockout.STRANGERS, right=right)
+        if gate.passed:
+            await lockout.unlock(session, subject)
+        else:
+            event = Event("password.refused", origin, account.id, account.id)
+            await record(session, event)
+    if not gate.passed or stored is None:
+        raise IncorrectPasswordError
+    return stored
