@@ -1,6 +1,7 @@
 """A clone of this repository in which a test may commit, tag and sign."""
 
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,3 +72,12 @@ class Repository:
     def read(self, name: str) -> str:
         """The text of a file in the clone."""
         return (self.path / name).read_text()
+
+    def newest_revision(self) -> str:
+        """The newest revision of the schema in the clone."""
+        files = self.git("ls-files", "migrations/versions/*.py").split()
+        text = "\n".join(self.read(path) for path in files)
+        found = set(re.findall(r'^revision = "(\w+)"', text, re.MULTILINE))
+        before = set(re.findall(r'^down_revision = "(\w+)"', text, re.MULTILINE))
+        (newest,) = found - before
+        return str(newest)

@@ -130,7 +130,7 @@ def test_who_registers_gets_a_mail(machine: Machine, client: httpx.Client) -> No
     assert message["From"] == f"no-reply@{machine.site}"
     body = message.get_body(("plain",))
     assert body is not None
-    token = re.search(r"^hmt_\S+$", body.get_content(), re.MULTILINE)
+    token = re.search(r"hmt_[\w-]+", body.get_content())
     assert token, body.get_content()
     given = {"token": token[0]}
     verified = client.post("/api/v1/users/verify-email", json=given)

@@ -18,8 +18,8 @@ REVISION = '''"""A column that the release before knows nothing of."""
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "note"
+down_revision = "{before}"
 branch_labels = None
 depends_on = None
 phase = "expand"
@@ -54,7 +54,8 @@ def unharmed(report: Report) -> None:
 async def test_a_second_release_under_load_fails_no_request(
     machine: Machine, operator: Operator, repository: Repository, token: str
 ) -> None:
-    repository.tag("v0.2.0", {"migrations/versions/0003_note.py": REVISION})
+    revision = REVISION.format(before=repository.newest_revision())
+    repository.tag("v0.2.0", {"migrations/versions/note.py": revision})
     async with Load(site(machine), token) as load:
         result = await operator.release("v0.2.0")
     assert result.returncode == 0, result.text

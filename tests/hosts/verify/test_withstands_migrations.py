@@ -1,7 +1,6 @@
 """Releases whose migrations fail or wait: the old release serves, and the next run converges."""
 
 import asyncio
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -37,16 +36,6 @@ FAILS = 'op.execute("SELECT no_such_function()")'
 LOCK = "BEGIN; LOCK TABLE items IN ACCESS SHARE MODE; SELECT pg_sleep({seconds});"
 
 
-def head(repository: Repository) -> str:
-    """The newest revision of the tree."""
-    files = repository.git("ls-files", "migrations/versions/*.py").split()
-    text = "\n".join(repository.read(path) for path in files)
-    found = set(re.findall(r'^revision = "(\w+)"', text, re.MULTILINE))
-    before = set(re.findall(r'^down_revision = "(\w+)"', text, re.MULTILINE))
-    (newest,) = found - before
-    return str(newest)
-
-
 def revision(
     repository: Repository, name: str, statement: str, phase: str = "expand"
 ) -> dict[str, str]:
@@ -54,7 +43,7 @@ def revision(
     text = REVISION.format(
         summary=f"Test {name}.",
         revision=name,
-        before=head(repository),
+        before=repository.newest_revision(),
         phase=phase,
         statement=statement,
     )
