@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Path, Request, Response
+from fastapi import APIRouter, FastAPI, Path, Query, Request, Response
 from fastapi.dependencies.utils import get_dependant
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, BeforeValidator
@@ -27,6 +27,9 @@ def _digits(value: Any) -> Any:  # noqa: ANN401 - what a path brings
 # PostgreSQL's bigint ends here.
 Identifier = Annotated[int, BeforeValidator(_digits), Path(ge=1, le=2**63 - 1)]
 
+Skip = Annotated[int, Query(ge=0, le=2**31)]
+Limit = Annotated[int, Query(ge=1, le=100)]
+
 # What may happen to every request: a wrong host or broken JSON, a body that is too large, a field
 # that is wrong, too many requests, a fault, a database that is away.
 ALWAYS = (400, 413, 422, 429, 500, 503)
@@ -36,6 +39,12 @@ FORM = "application/x-www-form-urlencoded"
 LARGEST_FORM = 8192
 
 _Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class Done(BaseModel):
+    """Something was done."""
+
+    message: str
 
 
 class ErrorBody(BaseModel):

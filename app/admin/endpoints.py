@@ -14,7 +14,7 @@ from app.admin.service import By
 from app.dependencies import CurrentIdentity, RequestOrigin, Transaction, WorkerResources
 from app.moments import Moment
 from app.permissions import Permission, Role
-from app.routing import Identifier, errors, router_of
+from app.routing import Identifier, Limit, Skip, errors, router_of
 from app.text import NO_NUL, Search
 from app.users import UserView
 
@@ -24,8 +24,6 @@ Reader = Annotated[Identity, require_scopes("admin", "users:read")]
 Writer = Annotated[Identity, require_scopes("admin", "users:write")]
 _ADMIN = require_minimum_role(Role.ADMIN)
 
-Skip = Annotated[int, Query(ge=0, le=2**31)]
-Limit = Annotated[int, Query(ge=1, le=100)]
 UserId = Annotated[int | None, Query(ge=1, le=2**63 - 1)]
 Cursor = Annotated[int | None, Query(ge=1, le=2**63 - 1)]
 EventName = Annotated[str | None, Query(max_length=50, pattern=NO_NUL)]

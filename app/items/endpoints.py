@@ -13,14 +13,12 @@ from app.items import service
 from app.items.repository import ItemRow
 from app.items.schemas import ItemInput, ItemPage, ItemPatch, ItemView
 from app.rate_limits import limited
-from app.routing import Identifier, errors, router_of
+from app.routing import Identifier, Limit, Skip, errors, router_of
 from app.text import Search
 
 router = router_of("/items", "items")
 
 ItemsWriter = Annotated[Identity, require_scopes("items:write")]
-Skip = Annotated[int, Query(ge=0, le=2**31)]
-Limit = Annotated[int, Query(ge=1, le=100)]
 NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "The client has it."}}
 
 

@@ -8,8 +8,8 @@ from app.access import session_with
 from app.accounts import Identity
 from app.dependencies import RequestOrigin, Transaction, WorkerResources
 from app.keys import service
-from app.keys.schemas import DefaultKeyView, Done, KeyInput, KeyList, KeyView, NewKeyView
-from app.routing import Identifier, errors, router_of
+from app.keys.schemas import DefaultKeyView, KeyInput, KeyList, KeyView, NewKeyView
+from app.routing import Done, Identifier, errors, router_of
 
 router = router_of("/api-keys", "keys")
 

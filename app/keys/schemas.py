@@ -69,9 +69,3 @@ class DefaultKeyView(BaseModel):
 
     api_key: str
     message: str = "Keep this key in a safe place: it is shown this once."
-
-
-class Done(BaseModel):
-    """Something was done."""
-
-    message: str

@@ -7,8 +7,8 @@ from app.accounts import Account, Identity
 from app.dependencies import RequestOrigin, Transaction, WorkerResources
 from app.rate_limits import limited
 from app.recovery import service
-from app.recovery.schemas import Done, ResetInput, ResetRequest, TokenInput
-from app.routing import router_of
+from app.recovery.schemas import ResetInput, ResetRequest, TokenInput
+from app.routing import Done, router_of
 from app.users import UserView
 
 router = router_of("/users", "users")

@@ -27,9 +27,3 @@ class ResetInput(BaseModel):
 
     token: MailTokenText
     new_password: Password
-
-
-class Done(BaseModel):
-    """Something was done."""
-
-    message: str

@@ -22,6 +22,7 @@ from app.dependencies import WorkerResources
 from app.items import service
 from app.journal import JournalSocket
 from app.main import create_app
+from app.routing import Limit, Skip
 from app.settings import Settings, load_settings
 
 PAGE = "/api/v1/items/for/me"
@@ -32,8 +33,8 @@ async def read_page(
     request: Request,
     identity: Annotated[Identity, require_scopes("items:read")],
     resources: WorkerResources,
-    skip: items.Skip = 0,
-    limit: items.Limit = PAGE_SIZE,
+    skip: Skip = 0,
+    limit: Limit = PAGE_SIZE,
 ) -> Response:
     """Return the caller's name and one page of the items, as the service's own list does."""
     found, total = await service.list_items(resources.database, skip, limit, None)
