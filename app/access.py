@@ -1,18 +1,18 @@
-"""Who may call an endpoint: declared on it, enforced before it runs, and told in OpenAPI.
+"""Who may call an endpoint: declared on it, enforced before its body is read, told in OpenAPI.
 
 Each endpoint says either `anyone` or what it needs of the caller; several needs add up. A route
 that says nothing is refused when the application is made (`app.routing`).
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Security, params
+from fastapi import Depends, Request, params
 from fastapi.dependencies.models import Dependant
 
 from app.accounts import Credential, Identity
-from app.dependencies import CurrentIdentity
+from app.dependencies import KEY_SCHEME, SECURITY_SCHEMES, get_identity
 from app.errors import ForbiddenError, InsufficientScopeError, SessionNeededError
 from app.permissions import PERMISSIONS_OF_ROLE, Permission, Role
 
@@ -31,15 +31,9 @@ class Need:
     told: tuple[str, str]
     check: Callable[[Identity], None]
 
-    async def __call__(self, identity: CurrentIdentity) -> Identity:
-        """Let the caller pass who has it.
-
-        Raises:
-            NotAuthenticatedError: without a valid credential.
-            ForbiddenError: when the caller does not have it.
-        """
-        self.check(identity)
-        return identity
+    async def __call__(self, request: Request) -> Identity:
+        """Return the caller, whom the route has let pass by `check`."""
+        return await get_identity(request)
 
 
 async def _anyone() -> None:
@@ -59,7 +53,7 @@ def require_scopes(*scopes: str) -> Any:  # noqa: ANN401
             if scope not in identity.scopes:
                 raise InsufficientScopeError(scope)
 
-    return Security(Need(("scopes", " ".join(scopes)), check), scopes=list(scopes))
+    return Depends(Need(("scopes", " ".join(scopes)), check))
 
 
 def require_role(role: Role) -> Any:  # noqa: ANN401
@@ -114,31 +108,44 @@ def session_with(*scopes: str) -> Any:  # noqa: ANN401
         scoped.check(identity)
 
     told = ("session_scopes", " ".join(scopes))
-    return Security(Need(told, check), scopes=list(scopes))
+    return Depends(Need(told, check))
 
 
 AnyCaller = Annotated[Identity, Depends(Need(("credential", "any"), lambda _: None))]
 
 
-def declared(endpoint: Dependant, further: Iterable[params.Depends] = ()) -> dict[str, str] | None:
-    """Return what an endpoint declares; nothing when it declares nothing, `{}` for anyone.
+def needs_of(endpoint: Dependant, further: Iterable[params.Depends] = ()) -> list[Need] | None:
+    """Return what an endpoint declares; `[]` for anyone, nothing when it declares nothing.
 
     Args:
         endpoint: what the framework knows of the endpoint's own dependencies.
         further: those that the route adds.
     """
     calls = [*_calls(endpoint), *(depends.dependency for depends in further)]
-    needs = dict(call.told for call in calls if isinstance(call, Need))
-    if needs:
-        return needs
-    return {} if _anyone in calls else None
+    needs = [call for call in calls if isinstance(call, Need)]
+    return needs if needs or _anyone in calls else None
 
 
-def takes_session(access: object) -> bool:
-    """Say whether what an endpoint declares keeps API keys out."""
-    return isinstance(access, dict) and (
-        access.get("credential") == "session" or "session_scopes" in access
-    )
+def declared(endpoint: Dependant, further: Iterable[params.Depends] = ()) -> dict[str, str] | None:
+    """Return the same as OpenAPI tells it; nothing when nothing is declared, `{}` for anyone."""
+    needs = needs_of(endpoint, further)
+    return None if needs is None else dict(need.told for need in needs)
+
+
+def documented(needs: Sequence[Need]) -> dict[str, Any]:
+    """Return what OpenAPI says of them: `x-access`, and the schemes that a caller may choose of."""
+    if not needs:
+        return {"x-access": "anyone"}
+    access = dict(need.told for need in needs)
+    scopes = [
+        scope
+        for told, value in access.items()
+        if told in {"scopes", "session_scopes"}
+        for scope in value.split()
+    ]
+    by_key = "session_scopes" not in access and access.get("credential") != "session"
+    schemes = [scheme for scheme in SECURITY_SCHEMES if by_key or scheme != KEY_SCHEME]
+    return {"x-access": access, "security": [{scheme: scopes} for scheme in schemes]}
 
 
 def _calls(dependant: Dependant) -> Iterator[Callable[..., Any] | None]:

@@ -10,7 +10,6 @@ from typing import Annotated
 
 import structlog
 from fastapi import Depends, Request
-from fastapi.security import APIKeyCookie, APIKeyHeader, OAuth2PasswordBearer
 from fastapi.security.utils import get_authorization_scheme_param
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -28,12 +27,15 @@ _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 # A key of ours has less than 64 characters; a header may have more.
 _LONGEST_KEY = 128
 
-# The schemes are for the documentation; the headers are read below, once for all dependencies.
-_bearer = OAuth2PasswordBearer(
-    "/api/v1/auth/token", scheme_name="bearer", scopes=SCOPES, auto_error=False
-)
-_key = APIKeyHeader(name=KEY_HEADER, scheme_name=KEY_SCHEME, auto_error=False)
-_cookie = APIKeyCookie(name=cookies.ACCESS, scheme_name="cookie", auto_error=False)
+# For the documentation; what they name is read below.
+SECURITY_SCHEMES = {
+    "bearer": {
+        "type": "oauth2",
+        "flows": {"password": {"scopes": SCOPES, "tokenUrl": "/api/v1/auth/token"}},
+    },
+    KEY_SCHEME: {"type": "apiKey", "in": "header", "name": KEY_HEADER},
+    "cookie": {"type": "apiKey", "in": "cookie", "name": cookies.ACCESS},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +130,8 @@ async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
 Transaction = Annotated[AsyncSession, Depends(get_session, scope="function")]
 
 
-async def get_identity(
-    request: Request,
-    _: Annotated[str | None, Depends(_bearer)],
-    __: Annotated[str | None, Depends(_key)],
-    ___: Annotated[str | None, Depends(_cookie)],
-) -> Identity:
-    """Return who asks.
+async def identify(request: Request) -> Identity:
+    """Find out who asks, and keep it with the request.
 
     Raises:
         NotAuthenticatedError: without a credential that is good.
@@ -153,6 +150,13 @@ async def get_identity(
         raise NotAuthenticatedError
     request.state.user_id = identity.account.id
     structlog.contextvars.bind_contextvars(user_id=identity.account.id)
+    request.scope["state"]["identity"] = identity
+    return identity
+
+
+async def get_identity(request: Request) -> Identity:
+    """Return who asks, which the route has found out by `identify`."""
+    identity: Identity = request.scope["state"]["identity"]
     return identity
 
 

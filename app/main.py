@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 import app.admin.endpoints
@@ -17,7 +17,7 @@ import app.users.endpoints
 from app import cookies, log
 from app.cache import Cache
 from app.db import Database
-from app.dependencies import KEY_HEADER, check_rate_limit
+from app.dependencies import KEY_HEADER
 from app.error_handlers import add_error_handlers
 from app.health.service import ReadinessCheck
 from app.identity import Identities
@@ -105,9 +105,7 @@ def _add_routes(application: FastAPI) -> None:
         app.admin.endpoints.router,
     ):
         # One by one: the framework seeks a route anew in each router that holds another.
-        application.include_router(
-            router, prefix="/api/v1", dependencies=[Depends(check_rate_limit)]
-        )
+        application.include_router(router, prefix="/api/v1")
     application.include_router(app.health.endpoints.router)
 
 

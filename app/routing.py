@@ -11,9 +11,9 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, BeforeValidator
 from starlette.exceptions import HTTPException
 
-from app.access import declared, takes_session
+from app.access import documented, needs_of
 from app.bodies import BoundedBody
-from app.dependencies import KEY_SCHEME
+from app.dependencies import SECURITY_SCHEMES, check_rate_limit, identify
 
 
 def _digits(value: Any) -> Any:  # noqa: ANN401 - what a path brings
@@ -107,25 +107,41 @@ def _no(constant: str) -> None:
 class Route(APIRoute):
     """One operation of the API, with its access and its errors declared."""
 
+    # Whether the default rate limit counts its requests.
+    limited = True
+
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401
         found = get_dependant(path=path, call=endpoint)
-        access = declared(found, options.get("dependencies") or ())
-        if access is None:
+        needs = needs_of(found, options.get("dependencies") or ())
+        if needs is None:
             message = f"{endpoint.__module__}.{endpoint.__name__} does not say who may call it."
             raise UndeclaredAccessError(message)
-        usual = (*ALWAYS, 401, 403) if access else ALWAYS
+        self._needs = needs
+        usual = (*ALWAYS, 401, 403) if needs else ALWAYS
         options["responses"] = {**errors(*usual), **(options.get("responses") or {})}
-        options["openapi_extra"] = {"x-access": access or "anyone"}
+        options["openapi_extra"] = documented(needs)
         super().__init__(path, endpoint, **options)
 
     def get_route_handler(self) -> _Handler:
-        """Return the handler, which reads JSON strictly."""
+        """Return the handler, which lets a caller pass before it reads anything of the body."""
         handle = super().get_route_handler()
 
-        async def strict(request: Request) -> Response:
+        async def admit(request: Request) -> Response:
+            if self.limited:
+                await check_rate_limit(request)
+            if self._needs:
+                identity = await identify(request)
+                for need in self._needs:
+                    need.check(identity)
             return await handle(_StrictRequest(request.scope, request.receive))
 
-        return strict
+        return admit
+
+
+class UnlimitedRoute(Route):
+    """An operation for those who watch the service, which no rate limit counts."""
+
+    limited = False
 
 
 class FormRoute(Route):
@@ -151,19 +167,12 @@ class FormRoute(Route):
 
 
 class Service(FastAPI):
-    """The application, whose documentation names API keys only where they are accepted.
-
-    FastAPI lists every scheme that an endpoint may read a credential by.
-    """
+    """The application, whose documentation tells by which schemes the routes know callers."""
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document."""
         document = super().openapi()
-        for operations in document["paths"].values():
-            for operation in operations.values():
-                if takes_session(operation.get("x-access")):
-                    schemes = operation["security"]
-                    operation["security"] = [one for one in schemes if KEY_SCHEME not in one]
+        document.setdefault("components", {})["securitySchemes"] = SECURITY_SCHEMES
         return document
 
 

@@ -8,9 +8,9 @@ from app.access import anyone
 from app.dependencies import WorkerResources
 from app.health.schemas import Liveness, ReadinessView
 from app.health.service import ReadinessCheck
-from app.routing import router_of
+from app.routing import UnlimitedRoute, router_of
 
-router = router_of("", "health")
+router = router_of("", "health", UnlimitedRoute)
 
 
 @router.get("/health", dependencies=[anyone()])
