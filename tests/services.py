@@ -188,17 +188,19 @@ def _end(server: "subprocess.Popen[bytes]", how: signal.Signals) -> None:
 
 def alembic(url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run Alembic as a release does, with nothing but the database's URL in its settings."""
+    return python_module("alembic", *arguments, APP_ENVIRONMENT="production", APP_DATABASE_URL=url)
+
+
+def python_module(
+    name: str, *arguments: str, **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    """Run a module of this repository with nothing in its environment but what is said."""
     return subprocess.run(
-        [sys.executable, "-m", "alembic", *arguments],
+        [sys.executable, "-m", name, *arguments],
         check=False,
         capture_output=True,
         text=True,
         cwd=ROOT,
         timeout=120,
-        env={
-            "PATH": os.environ["PATH"],
-            "APP_ENVIRONMENT": "production",
-            "APP_DATABASE_URL": url,
-            "PYTHONDONTWRITEBYTECODE": "1",
-        },
+        env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", **environment},
     )

@@ -21,7 +21,7 @@ ACCOUNT = (
     User.full_name,
     User.role,
     User.is_active,
-    User.email_verified_at.is_not(None).label("email_verified"),
+    User.email_verified_at,
     User.created_at,
 )
 
@@ -31,7 +31,8 @@ _MAIL_TOKENS = table("mail_tokens", column("user_id"), column("expires_at"))
 
 def account_of(row: Sequence[Any]) -> Account:
     """Return the account of a row that begins with the columns of `ACCOUNT`."""
-    return Account(row[0], row[1], row[2], row[3], Role(row[4]), row[5], row[6], row[7])
+    role, verified = Role(row[4]), row[6] is not None
+    return Account(row[0], row[1], row[2], row[3], role, row[5], verified, row[7])
 
 
 def _account(row: Row[*tuple[Any, ...]] | None) -> Account | None:
