@@ -7,6 +7,9 @@ from ipaddress import ip_network
 
 from app.permissions import Role
 
+# PostgreSQL's bigint, of which every id is, ends here.
+LARGEST_ID = 2**63 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Account:

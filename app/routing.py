@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator
 from starlette.exceptions import HTTPException
 
 from app.access import documented, needs_of
+from app.accounts import LARGEST_ID
 from app.bodies import BoundedBody
 from app.dependencies import SECURITY_SCHEMES, check_rate_limit, identify
 
@@ -24,8 +25,7 @@ def _digits(value: Any) -> Any:  # noqa: ANN401 - what a path brings
     return value
 
 
-# PostgreSQL's bigint ends here.
-Identifier = Annotated[int, BeforeValidator(_digits), Path(ge=1, le=2**63 - 1)]
+Identifier = Annotated[int, BeforeValidator(_digits), Path(ge=1, le=LARGEST_ID)]
 
 Skip = Annotated[int, Query(ge=0, le=2**31)]
 Limit = Annotated[int, Query(ge=1, le=100)]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import jwt
 
+from app.accounts import LARGEST_ID
 from app.errors import NotAuthenticatedError
 from app.settings import Settings
 
@@ -22,8 +23,6 @@ ACCESS = "access"
 _REQUIRED = ["sub", "jti", "sid", "iat", "exp", "iss", "aud", "type", "scopes"]
 # A token of ours has less than 1 KiB; a header may have more.
 _LONGEST = 4096
-# PostgreSQL's bigint ends here.
-_LARGEST_ID = 2**63 - 1
 # How many verified tokens a worker remembers, with some hundred bytes each.
 _REMEMBERED = 4096
 
@@ -166,6 +165,6 @@ def _claims(claims: dict[str, object]) -> Claims:
         raise NotAuthenticatedError
     if not isinstance(scopes, list) or not isinstance(session_id, int):
         raise TypeError
-    if not (0 < user_id <= _LARGEST_ID and 0 < session_id <= _LARGEST_ID):
+    if not (0 < user_id <= LARGEST_ID and 0 < session_id <= LARGEST_ID):
         raise ValueError
     return Claims(user_id, session_id, str(claims["jti"]), frozenset(scopes))

@@ -7,7 +7,7 @@ from fastapi import Depends, Query
 
 from app import audit, users
 from app.access import require_minimum_role, require_permission, require_scopes, require_session
-from app.accounts import Account, Identity
+from app.accounts import LARGEST_ID, Account, Identity
 from app.admin import service
 from app.admin.schemas import Dashboard, EndedView, EventPage, EventView, UserPage
 from app.admin.service import By
@@ -24,8 +24,8 @@ Reader = Annotated[Identity, require_scopes("admin", "users:read")]
 Writer = Annotated[Identity, require_scopes("admin", "users:write")]
 _ADMIN = require_minimum_role(Role.ADMIN)
 
-UserId = Annotated[int | None, Query(ge=1, le=2**63 - 1)]
-Cursor = Annotated[int | None, Query(ge=1, le=2**63 - 1)]
+UserId = Annotated[int | None, Query(ge=1, le=LARGEST_ID)]
+Cursor = Annotated[int | None, Query(ge=1, le=LARGEST_ID)]
 EventName = Annotated[str | None, Query(max_length=50, pattern=NO_NUL)]
 Bound = Annotated[Moment | None, Query()]
 

@@ -85,6 +85,7 @@ async def enter(
     row = rows[counted]
     failures, last, until = row.failures, row.last_failed_at, row.locked_until
     if until is not None and until > now:
+        # Changes nothing, here and below: every answer comes after the same work.
         await repository.change(session, subject, counted, {"failures": failures})
         return Gate(passed=False, locked=True, failures=failures)
     if until is not None or (last is not None and now - last > _FORGOTTEN_AFTER):
