@@ -78,12 +78,27 @@ test-properties: environment ## Send the service more than 10,000 requests made 
 	@SLIPWAY_EXAMPLES=$${SLIPWAY_EXAMPLES:-330} SLIPWAY_REQUESTS=$${SLIPWAY_REQUESTS:-10000} \
 	    $(PYTHON) -m pytest -q tests/app/test_openapi_properties.py
 
-.PHONY: bench-releases bench-accounts
+.PHONY: bench-releases bench-accounts bench-catalogue bench-files bench-realtime
 bench-releases: ready-test-hosts ## Measure ten releases and a rollback on a booted host under load (root)
 	@$(PYTHON) -m tests.performance.releases
 
-bench-accounts: ready-bench-accounts ## Measure logins and authenticated reads on this machine, against the bare driver
+bench-accounts: ready-bench ## Measure logins and authenticated reads on this machine, against the bare driver
 	@$(PYTHON) -m tests.performance.accounts
+
+bench-realtime: ready-bench ## Measure live messages on this machine, against a bare handler
+	@$(PYTHON) -m tests.performance.live_messages
+
+bench-files: ready-bench ## Measure uploads and downloads of files on this machine, against a bare handler and Nginx alone
+	@$(PYTHON) -m tests.performance.files
+
+bench-catalogue: ready-bench ## Measure the catalogue and its cache on this machine, against bare handlers with the same I/O
+	@$(PYTHON) -m tests.performance.catalogue
+
+.PHONY: load
+load: environment ## Send the demo a mixed load and tell and plot what came of it; USERS=40 SECONDS=60 RATE=10, or TARGET=https://… [CA=FILE]
+	@$(if $(TARGET),,$(CONTROLLER)/require.sh load root &&) $(PYTHON) -m tests.performance.mixed \
+	    $(if $(TARGET),"--target=$(TARGET)") $(if $(CA),"--ca=$(CA)") $(if $(USERS),"--users=$(USERS)") \
+	    $(if $(SECONDS),"--seconds=$(SECONDS)") $(if $(RATE),"--rate=$(RATE)")
 
 ##@ Run the lab
 .PHONY: lab-up lab-down lab-ssh lab-status
@@ -156,7 +171,7 @@ help: ## Tell every target in a sentence
 	    /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 	    /^[a-z-]+:.*## / { printf "  make %-16s%s\n", $$1, $$2 }' Makefile
 
-.PHONY: environment environment-dev ready-test ready-test-hosts ready-lab-up ready-bench-accounts
+.PHONY: environment environment-dev ready-test ready-test-hosts ready-lab-up ready-bench
 environment:
 	@$(CONTROLLER)/environment.sh all
 
@@ -171,5 +186,5 @@ ready-test-hosts ready-lab-up:
 	@$(CONTROLLER)/require.sh $(@:ready-%=%) root debian && \
 	$(CONTROLLER)/packages.sh lab && $(CONTROLLER)/environment.sh all
 
-ready-bench-accounts:
+ready-bench:
 	@$(CONTROLLER)/packages.sh tests bench && $(CONTROLLER)/environment.sh all

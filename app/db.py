@@ -4,27 +4,23 @@ Reads run in AUTOCOMMIT on connections of their own that are not reset when they
 which saves the three round trips BEGIN, COMMIT and ROLLBACK around each statement.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeAlias
 
 from sqlalchemy import (
     BigInteger,
     DateTime,
     Dialect,
-    Executable,
     Integer,
     MetaData,
     Numeric,
-    Row,
     TypeDecorator,
     event,
 )
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, InvalidatePoolError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import InvalidatePoolError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
@@ -34,9 +30,10 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.types import TypeEngine
-from sqlalchemy.util import greenlet_spawn
 
-from app.errors import UnavailableError
+from app.database_failures import translated_failures, unavailable
+from app.prepared import Prepared
+from app.readers import Readers
 from app.settings import Settings
 
 NAMING_CONVENTION = {
@@ -47,9 +44,8 @@ NAMING_CONVENTION = {
     "pk": "pk_%(table_name)s",
 }
 
-# A statement took too long, the server stops or starts, a lock or a deadlock was in the way: the
-# same request may succeed later (https://www.postgresql.org/docs/current/errcodes-appendix.html).
-PASSING_STATES = frozenset({"57014", "57P01", "57P02", "57P03", "55P03", "40001", "40P01"})
+# Each of them a sequence of values, whatever class the driver makes of it.
+Rows: TypeAlias = Sequence[Sequence[Any]]
 
 # SQLite counts up only columns that are declared INTEGER.
 Identifier = BigInteger().with_variant(Integer, "sqlite")
@@ -74,6 +70,10 @@ class UtcDateTime(TypeDecorator[datetime]):
             return value.replace(tzinfo=UTC)
         return value
 
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:  # noqa: ANN401
+        """Leave alone what PostgreSQL returns: a call for each value costs more than it seems."""
+        return super().result_processor(dialect, coltype) if dialect.name == "sqlite" else None
+
 
 class Money(TypeDecorator[Decimal]):
     """An exact amount with two decimals, never a float; SQLite keeps it in hundredths."""
@@ -85,47 +85,34 @@ class Money(TypeDecorator[Decimal]):
         """Choose the column's type."""
         return dialect.type_descriptor(Integer() if dialect.name == "sqlite" else self.impl)
 
-    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Any:  # noqa: ANN401
-        """Turn an amount into what the column holds."""
-        if value is None or dialect.name != "sqlite":
-            return value
-        return int(value.scaleb(2))
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> int | None:
+        """Turn an amount into what SQLite holds."""
+        del dialect
+        return None if value is None else int(value.scaleb(2))
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Decimal | None:  # noqa: ANN401
-        """Turn what the column holds into an amount."""
-        if value is None or dialect.name != "sqlite":
-            return value  # type: ignore[no-any-return]
-        return Decimal(value).scaleb(-2)
+        """Turn what SQLite holds into an amount."""
+        del dialect
+        return None if value is None else Decimal(value).scaleb(-2)
+
+    def bind_processor(self, dialect: Dialect) -> Any:  # noqa: ANN401
+        """Leave alone what PostgreSQL takes."""
+        return super().bind_processor(dialect) if dialect.name == "sqlite" else None
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:  # noqa: ANN401
+        """Leave alone what PostgreSQL returns."""
+        return super().result_processor(dialect, coltype) if dialect.name == "sqlite" else None
 
 
-def after_commit(session: AsyncSession, callback: Callable[[], None]) -> None:
+def after_commit(session: AsyncSession, callback: Callable[[], Awaitable[None] | None]) -> None:
     """Call something when the session's transaction is in the database, and not before.
+
+    What it returns is awaited before the caller gets an answer.
 
     What is told elsewhere, to the journal for example, must not be told of a change that is rolled
     back.
     """
     session.info.setdefault("after_commit", []).append(callback)
-
-
-def insert_or_ignore(session: AsyncSession, table: type[Base]) -> Any:  # noqa: ANN401
-    """Return an INSERT that leaves a row alone which is there already; both dialects say it so."""
-    dialect = session.get_bind().dialect.name
-    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    return insert(table).on_conflict_do_nothing()
-
-
-@contextmanager
-def _translated_failures() -> Iterator[None]:
-    """Turn a lost or a missing connection into an error that tells the caller to come back."""
-    try:
-        yield
-    except PoolTimeoutError as error:
-        raise UnavailableError from error
-    except DBAPIError as error:
-        sqlstate = getattr(error.orig, "sqlstate", None)
-        if error.connection_invalidated or sqlstate in PASSING_STATES:
-            raise UnavailableError from error
-        raise
 
 
 class Database:
@@ -138,26 +125,49 @@ class Database:
             isolation_level="AUTOCOMMIT",
             pool_reset_on_return=None,
         )
+        self._readers = Readers(
+            self._read_engine.sync_engine.pool,
+            settings.database_read_pool_size,
+            settings.database_pool_timeout,
+        )
+        self._is_postgresql = settings.sqlalchemy_url.get_backend_name() == "postgresql"
         self._write_engine = _create_engine(settings, settings.database_write_pool_size)
-        self._sessions = async_sessionmaker(self._write_engine, expire_on_commit=False)
+        # What features let each other know by way of a transaction.
+        self.known: dict[str, Any] = {}
+        self._sessions = async_sessionmaker(
+            self._write_engine, expire_on_commit=False, info=self.known
+        )
 
-    async def fetch(
-        self, statement: Executable, values: Mapping[str, Any]
-    ) -> Sequence[Row[*tuple[Any, ...]]]:
-        """Return the rows of one statement that stands for itself.
+    async def fetch(self, statement: Prepared, values: Mapping[str, Any]) -> Rows:
+        """Return the rows of one statement that stands for itself, with its columns in order.
 
-        It does what `reading` does, in one greenlet instead of several and a task.
+        PostgreSQL is asked through its driver: of what SQLAlchemy does with a statement only its
+        text is needed here, and the rest costs more than the driver and the network.
 
         Raises:
             UnavailableError: when the database cannot be reached or has no connection free.
         """
-
-        def run() -> Sequence[Row[*tuple[Any, ...]]]:
-            with self._read_engine.sync_engine.connect() as connection:
-                return connection.execute(statement, values).all()
-
-        with _translated_failures():
-            return await greenlet_spawn(run)
+        with translated_failures():
+            if not self._is_postgresql:
+                async with self._read_engine.connect() as connection:
+                    return (await connection.execute(statement.query, values)).all()
+            borrowed = await self._readers.take()
+            driver: Any = borrowed.driver_connection
+            try:
+                rows: Rows = await driver.fetch(statement.text, *statement.arguments(values))
+            except Exception as error:
+                closed = driver.is_closed()
+                if closed:
+                    borrowed.invalidate(error)
+                self._readers.give_back(borrowed)
+                if closed:
+                    raise unavailable(error) from error
+                raise
+            except BaseException:
+                self._readers.cut_off(borrowed)
+                raise
+            self._readers.give_back(borrowed)
+            return rows
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -166,8 +176,8 @@ class Database:
         Raises:
             UnavailableError: when the database cannot be reached or has no connection free.
         """
-        with _translated_failures():
-            async with self._read_engine.connect() as connection:
+        with translated_failures():
+            async with self._readers.turn(), self._read_engine.connect() as connection:
                 yield connection
 
     @asynccontextmanager
@@ -179,14 +189,16 @@ class Database:
         Raises:
             UnavailableError: when the database cannot be reached or has no connection free.
         """
-        with _translated_failures():
+        with translated_failures():
             async with self._sessions.begin() as session:
                 yield session
         for callback in session.info.get("after_commit", ()):
-            callback()
+            if (under_way := callback()) is not None:
+                await under_way
 
     async def close(self) -> None:
         """Close every connection."""
+        await self._readers.close()
         await self._read_engine.dispose()
         await self._write_engine.dispose()
 
@@ -200,6 +212,9 @@ def _create_engine(settings: Settings, pool_size: int, **options: Any) -> AsyncE
             "server_settings": {
                 "application_name": f"{settings.syslog_identifier} {settings.release}",
                 "statement_timeout": str(int(settings.database_statement_timeout * 1000)),
+                # A request to cancel may come before its statement (libpq's PQcancel): the server
+                # then finds out by itself that nobody waits.
+                "client_connection_check_interval": "2s",
                 # Compiling costs more than it gains for statements of a few milliseconds.
                 "jit": "off",
             },
@@ -210,6 +225,7 @@ def _create_engine(settings: Settings, pool_size: int, **options: Any) -> AsyncE
         max_overflow=0,
         pool_timeout=settings.database_pool_timeout,
         connect_args=arguments,
+        hide_parameters=True,
         **options,
     )
     event.listen(engine.sync_engine, "do_connect", _connect)
@@ -225,7 +241,7 @@ def _connect(dialect: Dialect, _: object, arguments: Any, options: Any) -> Any: 
     try:
         return dialect.connect(*arguments, **options)
     except Exception as error:
-        raise UnavailableError from error
+        raise unavailable(error) from error
 
 
 def _refuse_closed(connection: Any, *_: object) -> None:  # noqa: ANN401

@@ -4,7 +4,7 @@ The framework walks through the whole tree of dependencies for each request, als
 that it has called before. So these take the request, and what they share is kept with it.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,10 +12,11 @@ import structlog
 from fastapi import Depends, Request
 from fastapi.security.utils import get_authorization_scheme_param
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.requests import HTTPConnection
 
 from app import cookies
 from app.accounts import Credential, Identity, Origin
-from app.errors import CsrfError, NotAuthenticatedError
+from app.errors import CsrfError, NotAuthenticatedError, ServiceError
 from app.origins import origin_of
 from app.permissions import SCOPES
 from app.resources import Resources
@@ -154,6 +155,31 @@ async def identify(request: Request) -> Identity:
     return identity
 
 
+async def identify_and_count(request: Request) -> Identity:
+    """Find out who asks, and count the request for whom it turns out to be.
+
+    The claims of a token say at once who is counted, unless the endpoint has a limit of its own:
+    who holds the token of a session that has ended must not use up the few tries of its owner.
+
+    Raises:
+        ServiceError: as `identify` and the limits do.
+    """
+    limits = _resources(request).rate_limits
+    presented = await get_presented(request)
+    if presented is None or not (presented.key or limits.has_limit_of_users(request)):
+        await limits.check(request)
+        return await identify(request)
+    limits.refuse_exhausted(request)
+    try:
+        identity = await identify(request)
+    except ServiceError:
+        request.state.user_id = None
+        await limits.check(request)
+        raise
+    await limits.check(request)
+    return identity
+
+
 async def get_identity(request: Request) -> Identity:
     """Return who asks, which the route has found out by `identify`."""
     identity: Identity = request.scope["state"]["identity"]
@@ -181,12 +207,23 @@ def check_origin(request: Request, resources: Resources) -> None:
     Raises:
         CsrfError: when the origin is neither ours nor listed.
     """
-    origin = request.headers.get("origin")
-    if origin is None or origin in resources.settings.cors_origins:
-        return
-    schemes = ["https"]
-    if resources.settings.environment == "development":
-        schemes.append("http")
-    host = request.headers.get("host", "").lower()
-    if origin.lower() not in {f"{scheme}://{host}" for scheme in schemes}:
+    if is_foreign(request, resources):
         raise CsrfError
+
+
+def is_foreign(
+    connection: HTTPConnection, resources: Resources, further: Sequence[str] = ()
+) -> bool:
+    """Say whether a browser names an origin that is neither ours nor listed, here or by settings.
+
+    Who sends no Origin is no browser.
+    """
+    origin = connection.headers.get("origin")
+    settings = resources.settings
+    if origin is None or origin in settings.cors_origins or origin in further:
+        return False
+    schemes = ["https"]
+    if settings.environment == "development":
+        schemes.append("http")
+    host = connection.headers.get("host", "").lower()
+    return origin.lower() not in {f"{scheme}://{host}" for scheme in schemes}

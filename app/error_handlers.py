@@ -7,9 +7,11 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import Scope
 
+from app.database_failures import DatabaseUnavailableError, tell
 from app.errors import (
     BadRequestError,
     ConflictError,
@@ -17,8 +19,12 @@ from app.errors import (
     InvalidInputError,
     NotAuthenticatedError,
     NotFoundError,
+    PreconditionFailedError,
     RateLimitedError,
     ServiceError,
+    StorageFullError,
+    TooLargeError,
+    TooSlowError,
     UnavailableError,
 )
 from app.origins import origin_of, route_template
@@ -29,19 +35,29 @@ STATUS_OF_ERROR: dict[type[ServiceError], int] = {
     NotAuthenticatedError: 401,
     ForbiddenError: 403,
     NotFoundError: 404,
+    TooSlowError: 408,
     ConflictError: 409,
+    PreconditionFailedError: 412,
+    TooLargeError: 413,
     InvalidInputError: 422,
     RateLimitedError: 429,
     UnavailableError: 503,
+    StorageFullError: 507,
 }
 MESSAGES = {
     404: "There is nothing at this address.",
     405: "This address does not know this method.",
     413: "The body of the request is too large.",
+    416: "There is nothing in this range.",
     422: "The request has fields that are missing or wrong; see detail.",
     500: "The service met an unforeseen error; quote the request_id when you report it.",
 }
-CODES = {413: "payload_too_large", 422: "validation_error", 500: "internal_error"}
+CODES = {
+    413: "payload_too_large",
+    416: "range_not_satisfiable",
+    422: "validation_error",
+    500: "internal_error",
+}
 
 
 def error_response(  # noqa: PLR0913 - the members of one shape
@@ -76,6 +92,11 @@ def error_response(  # noqa: PLR0913 - the members of one shape
 async def handle_service_error(request: Request, error: Exception) -> Response:
     """Answer for a failure of the domain."""
     assert isinstance(error, ServiceError)  # noqa: S101
+    return await answer_for(request, error)
+
+
+async def answer_for(request: HTTPConnection, error: ServiceError) -> Response:
+    """Return the answer for a failure of the domain, to a request or to who opens a WebSocket."""
     status = next(code for kind, code in STATUS_OF_ERROR.items() if isinstance(error, kind))
     await _note_refusal(request, error)
     headers: dict[str, str] = {}
@@ -91,8 +112,13 @@ async def handle_service_error(request: Request, error: Exception) -> Response:
         }
     elif isinstance(error, InvalidInputError):
         detail = [{"type": error.code, "loc": ["body", error.field], "msg": error.message}]
+    elif isinstance(error, TooSlowError):
+        # The rest of the body is not waited for.
+        headers["Connection"] = "close"
     elif isinstance(error, UnavailableError):
         headers["Retry-After"] = "2"
+        if isinstance(error, DatabaseUnavailableError):
+            tell(error)
     return error_response(
         request.scope,
         status,
@@ -103,14 +129,15 @@ async def handle_service_error(request: Request, error: Exception) -> Response:
     )
 
 
-async def _note_refusal(request: Request, error: ServiceError) -> None:
+async def _note_refusal(request: HTTPConnection, error: ServiceError) -> None:
     """Write into the audit trail who was refused what."""
     kinds = {ForbiddenError: "access.forbidden", RateLimitedError: "limit.exceeded"}
     name = next((name for kind, name in kinds.items() if isinstance(error, kind)), None)
     resources: Resources | None = getattr(request.app.state, "resources", None)
     if name is not None and resources is not None:
         user_id: int | None = getattr(request.state, "user_id", None)
-        what = f"{request.method} {route_template(request.scope) or request.url.path}"
+        method = request.scope.get("method", "WEBSOCKET")
+        what = f"{method} {route_template(request.scope) or request.url.path}"
         await resources.refusals.note(name, what, origin_of(request), user_id)
 
 

@@ -101,6 +101,27 @@ class ConflictError(ServiceError):
     message = "The request contradicts what is already stored."
 
 
+class TooSlowError(ServiceError):
+    """The body of a request comes in more slowly than it may."""
+
+    code = "request_timeout"
+    message = "The body of the request came in too slowly: nothing of it was kept."
+
+
+class TooLargeError(ServiceError):
+    """Something is larger than it may be at all."""
+
+    code = "payload_too_large"
+    message = "It is larger than it may be."
+
+
+class PreconditionFailedError(ServiceError):
+    """Somebody has changed the thing since the caller has read it."""
+
+    code = "precondition_failed"
+    message = "It was changed meanwhile: read it again, and decide anew."
+
+
 class InvalidInputError(ServiceError):
     """A field holds a value that the rules of the domain refuse.
 
@@ -139,6 +160,13 @@ class UnavailableError(ServiceError):
 
     code = "unavailable"
     message = "The service cannot answer at the moment: try again in a few seconds."
+
+
+class StorageFullError(ServiceError):
+    """There is no room left to keep something in."""
+
+    code = "storage_full"
+    message = "There is no room for this at the moment: nothing of it was kept."
 
 
 class SettingsError(Exception):

@@ -14,6 +14,7 @@ import struct
 import sys
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,17 @@ def field_name(key: str) -> str:
     return _INVALID_IN_NAME.sub("_", key.upper()).lstrip("_0123456789")[:64] or "FIELD"
 
 
+@lru_cache(1024)
+def _encoded_name(key: str) -> bytes:
+    return field_name(key).encode()
+
+
 def encode(fields: Mapping[str, Any]) -> bytes:
     """Encode fields as one datagram of the protocol; values with line breaks get a length."""
     parts = []
     for key, value in fields.items():
         data = str(value).encode("utf-8", "backslashreplace")
-        name = field_name(key).encode()
+        name = _encoded_name(key)
         if b"\n" in data:
             parts.append(name + b"\n" + struct.pack("<Q", len(data)) + data + b"\n")
         else:
@@ -69,23 +75,37 @@ class JournalSocket:
     def __init__(self, path: Path = JOURNAL_SOCKET) -> None:
         self._path = str(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        # It is waited for only when it has to be: with a time-out each record takes a poll more.
+        self._socket.setblocking(False)  # noqa: FBT003
         self._not_before = 0.0
         self.lost = 0
 
     def send(self, record: bytes) -> None:
         """Send one record; a failure is counted, never raised, because a log must not fail."""
-        now = time.monotonic()
         try:
-            self._socket.settimeout(_SEND_TIMEOUT if now >= self._not_before else 0)
-            self._send(record)
-        except (TimeoutError, BlockingIOError):
-            self._not_before = now + _PAUSE_AFTER_TIMEOUT
-            self.lost += 1
+            try:
+                self._send(record)
+            except BlockingIOError:
+                self._send_patiently(record)
         except OSError:
             self.lost += 1
         else:
             if self.lost:
                 self._report_losses()
+
+    def _send_patiently(self, record: bytes) -> None:
+        """Wait for a journal that does not read, unless it was waited for in vain just now."""
+        now = time.monotonic()
+        if now < self._not_before:
+            raise BlockingIOError
+        self._socket.settimeout(_SEND_TIMEOUT)
+        try:
+            self._send(record)
+        except TimeoutError:
+            self._not_before = now + _PAUSE_AFTER_TIMEOUT
+            raise
+        finally:
+            self._socket.setblocking(False)  # noqa: FBT003
 
     def close(self) -> None:
         """Close the socket."""

@@ -15,25 +15,30 @@ from redis.exceptions import RedisError
 from sqlalchemy.util import await_only
 
 SCHEME = "awaited+"
+# Of one worker. More calls at once wait for them instead of failing.
+_CONNECTIONS = 32
 # As the library's own store counts, in one round trip.
 _COUNT = """
 local count = redis.call("INCRBY", KEYS[1], ARGV[2])
 if count == tonumber(ARGV[2]) then
     redis.call("EXPIRE", KEYS[1], ARGV[1])
 end
-return count
+return {count, redis.call("PTTL", KEYS[1])}
 """
 
 
 class AwaitedStorage(Storage):
-    """Counts in fixed windows. Its methods must run within `sqlalchemy.util.greenlet_spawn`."""
+    """Counts in fixed windows. All but its coroutines must run within SQLAlchemy's greenlets."""
 
     STORAGE_SCHEME = [f"{SCHEME}{kind}" for kind in ("redis", "rediss", "unix")]  # noqa: RUF012
 
     def __init__(self, uri: str, **options: Any) -> None:  # noqa: ANN401
         wrap_exceptions = bool(options.pop("wrap_exceptions", False))
         super().__init__(uri, wrap_exceptions=wrap_exceptions)
-        self._client = redis.asyncio.Redis.from_url(uri.removeprefix(SCHEME), **options)
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            uri.removeprefix(SCHEME), max_connections=_CONNECTIONS, **options
+        )
+        self._client = redis.asyncio.Redis.from_pool(pool)
         self._count = self._client.register_script(_COUNT)
 
     @property
@@ -43,7 +48,12 @@ class AwaitedStorage(Storage):
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         """Count, and return how many there are until the window ends, in `expiry` seconds."""
-        return int(await_only(self._count([_named(key)], [expiry, amount])))
+        return await_only(self.take(key, expiry, amount))[0]
+
+    async def take(self, key: str, expiry: int, amount: int) -> tuple[int, float]:
+        """Count as `incr` does, outside of a greenlet; return also in how many seconds it ends."""
+        count, milliseconds = await self._count([_named(key)], [expiry, amount])
+        return int(count), int(milliseconds) / 1000
 
     def get(self, key: str) -> int:
         """Return how many there are."""

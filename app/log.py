@@ -18,6 +18,8 @@ from app.journal import PRIORITIES, JournalSocket, encode, runs_under_journal
 from app.settings import Settings
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
+# An opened WebSocket, a refused one, and a client that sends broken UTF-8.
+_SAID_BETTER = ('"WebSocket ', "without completing handshake", "Invalid UTF-8 sequence")
 LIBRARY_LOGGERS = ("uvicorn", "uvicorn.error", "uvicorn.asgi", "gunicorn.error", "sqlalchemy")
 
 
@@ -128,6 +130,11 @@ def configure(settings: Settings, journal: JournalSocket | None = None) -> None:
     _lead_libraries(level)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Pass over what Uvicorn says of WebSockets: the service's own lines say more."""
+    return not any(text in str(record.msg) for text in _SAID_BETTER)
+
+
 def _lead_libraries(level: int) -> None:
     handler = LibraryHandler()
     root = logging.getLogger()
@@ -137,6 +144,8 @@ def _lead_libraries(level: int) -> None:
         logger = logging.getLogger(name)
         logger.handlers = []
         logger.propagate = True
+    # In the place of a filter that an application before this one has added.
+    logging.getLogger("uvicorn.error").filters = [_is_news]
     # One access line a request is written by the service itself, with more fields.
     access = logging.getLogger("uvicorn.access")
     access.handlers = []

@@ -12,6 +12,7 @@ from prometheus_client import (
     REGISTRY,
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     generate_latest,
 )
@@ -35,6 +36,41 @@ LIMIT_STORE_FAILURES = Counter(
     "Rate limits that were counted in the worker's memory because the shared store was down.",
 )
 
+DATABASE_UNAVAILABLE = Counter(
+    "database_unavailable", "Times that the database could not be used, by the reason.", ("kind",)
+)
+
+# The outcomes: hit, miss (loaded and kept), shared (another's load was waited for), bypass (the
+# database was asked because the cache was down or the thing was being changed).
+CACHE_READS = Counter("cache_reads", "Reads by way of the cache.", ("kind", "outcome"))
+CACHE_FAILURES = Counter("cache_failures", "Times that the cache did not answer or was full.")
+
+# Whichever worker is asked has counted them just now.
+JOBS = Gauge(
+    "jobs",
+    "Jobs by what is with them: waiting, running, or dead, which is failed for good.",
+    ("queue", "state"),
+    multiprocess_mode="mostrecent",
+)
+WEBSOCKETS = Gauge("websockets_open", "WebSockets that are open.", multiprocess_mode="livesum")
+WEBSOCKET_MESSAGES = Counter(
+    "websocket_messages",
+    "Messages of clients that were taken (in), and those handed to clients (out).",
+    ("direction",),
+)
+WEBSOCKET_CLOSES = Counter("websocket_closes", "WebSockets that have ended.", ("code",))
+WEBSOCKET_REFUSALS = Counter("websocket_refusals", "WebSockets that were not opened.", ("status",))
+WEBSOCKET_LOST = Counter(
+    "websocket_messages_unshared", "Messages that could not be told to the other workers."
+)
+WEBSOCKET_BUS = Gauge(
+    "websocket_bus_up",
+    "Whether every worker reaches the others: 0 while the store is away for one of them.",
+    multiprocess_mode="livemin",
+)
+# The codes that may be counted each for itself: clients may send some thousand others.
+_CODES = frozenset({1000, 1001, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 4401})
+
 _children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
 
@@ -54,6 +90,11 @@ def observe_request(method: str, route: str | None, status: int, seconds: float)
         _children[key] = found
     found[0].inc()
     found[1].observe(seconds)
+
+
+def observe_close(code: int) -> None:
+    """Count a WebSocket that has ended, by the code of RFC 6455, or one of ours."""
+    WEBSOCKET_CLOSES.labels(str(code) if code in _CODES else "other").inc()
 
 
 def exposition() -> bytes:

@@ -9,24 +9,19 @@ import time
 from collections.abc import Sequence
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import metrics
 from app.bodies import BoundedBody
 from app.error_handlers import error_response
+from app.handshakes import Handshake
+from app.headers import with_usual
 from app.log import get_logger
 from app.origins import route_template
+from app.resources import Resources
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}")
-# HSTS is missing on purpose: Nginx, which ends TLS, sets it once.
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
 # Swagger UI and ReDoc, which only development serves, load their scripts from a CDN.
 DOCUMENTATION_PATHS = ("/docs", "/redoc")
 
@@ -46,26 +41,54 @@ class RequestMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self._open(scope, receive, send)
             return
         started = time.perf_counter()
         headers = Headers(scope=scope)
-        request_id = _request_id(headers)
-        scope.setdefault("state", {})["request_id"] = request_id
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        request_id = _name(scope, headers)
         answer = _Answer(scope, send, request_id)
         body = BoundedBody(receive, headers, self._max_body_size)
+        scope["state"]["body"] = body
         try:
             await self._app(scope, body.receive, answer.send)
-        except Exception:
+        except Exception as error:
             get_logger().exception("request.failed", message="The request met an unforeseen error.")
+            _report(scope, error)
             if answer.status:
                 raise
             await error_response(scope, 500)(scope, receive, answer.send)
         finally:
             _record(scope, answer.status, time.perf_counter() - started)
             structlog.contextvars.clear_contextvars()
+
+    async def _open(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a WebSocket on; what is not opened gets an answer in the shape of all errors."""
+        if scope["type"] != "websocket":
+            await self._app(scope, receive, send)
+            return
+        request_id = _name(scope, Headers(scope=scope))
+        handshake = Handshake(scope, send, request_id)
+        try:
+            await self._app(scope, receive, handshake.send)
+        except OSError:
+            # The client has gone.
+            await handshake.give_up()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client is told
+            message = "The WebSocket met an unforeseen error."
+            get_logger().exception("websocket.failed", message=message)
+            _report(scope, error)
+            await handshake.give_up()
+        finally:
+            structlog.contextvars.clear_contextvars()
+
+
+def _name(scope: Scope, headers: Headers) -> str:
+    """Give a request its id, for its answer and for the lines that are logged meanwhile."""
+    request_id = _request_id(headers)
+    scope.setdefault("state", {})["request_id"] = request_id
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    return request_id
 
 
 class _Answer:
@@ -80,15 +103,20 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = self._request_id
-            # What is not said to be kept must not be: most answers are about one account.
-            headers.setdefault("Cache-Control", "no-store")
-            for name, value in SECURITY_HEADERS.items():
-                headers.setdefault(name, value)
-            if self._scope["path"].startswith(DOCUMENTATION_PATHS) and self.status == 200:  # noqa: PLR2004
-                del headers["Content-Security-Policy"]
+            message["headers"] = headers = with_usual(message, self._request_id)
+            if self.status == 200 and self._scope["path"].startswith(DOCUMENTATION_PATHS):  # noqa: PLR2004
+                headers[:] = [pair for pair in headers if pair[0] != b"content-security-policy"]
         await self._send(message)
+
+
+def _report(scope: Scope, error: Exception) -> None:
+    """Tell the error tracker, if the application serves and has one."""
+    resources: Resources | None = getattr(scope["app"].state, "resources", None)
+    if resources is not None:
+        method = scope.get("method", "WEBSOCKET")
+        route = f"{method} {route_template(scope) or metrics.UNMATCHED}"
+        request_id = scope["state"]["request_id"]
+        resources.error_reports.report(error, route=route, request_id=request_id)
 
 
 def _record(scope: Scope, status: int, seconds: float) -> None:
@@ -124,13 +152,11 @@ class TrustedHostMiddleware:
         """Pass the request on when its Host header is in the list."""
         if scope["type"] not in {"http", "websocket"} or self._knows(Headers(scope=scope)):
             await self._app(scope, receive, send)
-        elif scope["type"] == "http":
+        else:
             refusal = error_response(
                 scope, 400, code="invalid_host", message="The Host header names no host of ours."
             )
             await refusal(scope, receive, send)
-        else:
-            await send({"type": "websocket.close", "code": 1008})
 
     def _knows(self, headers: Headers) -> bool:
         host = headers.get("host", "").lower()

@@ -9,6 +9,7 @@ import sys
 from app.cache import Cache
 from app.db import Database
 from app.errors import SettingsError, UnavailableError
+from app.file_stores import StoreDownError, open_store
 from app.health.repository import current_revision
 from app.main import create_app
 from app.schema import known_revisions
@@ -22,7 +23,7 @@ class PreflightError(Exception):
 
 
 async def _look(settings: Settings) -> str | None:
-    """Look at the database and the cache; return a warning, or nothing.
+    """Look at the database, the cache and the store of files; return a warning, or nothing.
 
     Raises:
         PreflightError: when the database cannot be used by this release.
@@ -45,10 +46,32 @@ async def _look(settings: Settings) -> str | None:
             f"The database {where} cannot be reached ({type(reason).__name__}: {reason})."
         ) from error
     else:
-        return None
+        return await _look_at_files(settings)
     finally:
         await cache.close()
         await database.close()
+
+
+async def _look_at_files(settings: Settings) -> str | None:
+    """Return what is wrong with the store of files; it keeps nothing else of the service back."""
+    store = open_store(settings)
+    if store is None:
+        return None
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            await store.check()
+    except (StoreDownError, TimeoutError) as error:
+        kind = type(error.__cause__ or error).__name__
+        if settings.file_store == "local":
+            return f"The folder {settings.file_folder} cannot be used ({kind}): files get 503."
+        key = "APP_S3_ACCESS_KEY" if settings.s3_access_key else "the role of this host"
+        return (
+            f"The bucket {settings.s3_bucket} cannot be listed ({kind}), so files get 503: look "
+            f"at its name and region, at {key}, and at the addresses that the service may reach."
+        )
+    finally:
+        store.close()
+    return None
 
 
 def main() -> int:

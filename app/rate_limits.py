@@ -3,7 +3,8 @@
 slowapi asks its store synchronously, so a store that hangs would hang every request. Here it runs
 in greenlets, which let the event loop go on (`app.limit_store`), each check is bounded by a
 timeout, and when the store is down the limits are counted in the worker's memory until slowapi
-finds it well again.
+finds it well again. The default limit, which every request meets, is counted by leases in the same
+counters (`app.leases`); the others are counted one by one.
 """
 
 import asyncio
@@ -25,11 +26,15 @@ from starlette.requests import Request
 from app import metrics
 from app.accounts import client_network
 from app.errors import RateLimitedError
+from app.exhausted import Exhausted
+from app.leases import Leases
 from app.limit_store import SCHEME, AwaitedStorage
 from app.log import get_logger
 from app.settings import Settings
 
-Policy = Literal["login", "mail", "profile", "register", "search", "secret"]
+Policy = Literal[
+    "export", "login", "mail", "profile", "register", "report", "search", "secret", "upload"
+]
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 T = TypeVar("T")
@@ -37,15 +42,24 @@ T = TypeVar("T")
 # By the address alone: each account would bring its guesses at others with it.
 _BY_ADDRESS = frozenset({"login", "mail", "register"})
 _policies: dict[Callable[..., Any], Policy] = {}
+# Of endpoints whose limit counts only some requests: those that this says of are not counted.
+_exempt: dict[Callable[..., Any], Callable[[Request], bool]] = {}
 
 
 def limited(
-    policy: Policy,
+    policy: Policy, *, asking: str | None = None
 ) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
-    """Mark an endpoint for the limit of this name, whose value is a setting."""
+    """Mark an endpoint for the limit of this name, whose value is a setting.
+
+    Args:
+        policy: the limit; all endpoints that have it count together.
+        asking: parameter of the query without which a request meets the default limit alone.
+    """
 
     def mark(endpoint: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
         _policies[endpoint] = policy
+        if asking is not None:
+            _exempt[endpoint] = _without(asking)
         return endpoint
 
     return mark
@@ -67,8 +81,13 @@ for _key in (client_address, caller):
     _key.__signature__ = inspect.signature(_key)  # type: ignore[attr-defined]
 
 
-def _searches_nothing(request: Request) -> bool:
-    return not request.query_params.get("search")
+def _without(parameter: str) -> Callable[[Request], bool]:
+    """Return what says that a request has nothing in a parameter of the query."""
+
+    def lacks(request: Request) -> bool:
+        return not request.scope.get("query_string") or not request.query_params.get(parameter)
+
+    return lacks
 
 
 class _Limiter(Limiter):
@@ -109,6 +128,13 @@ class _Limiter(Limiter):
         """Count in memory until slowapi's next look at the store."""
         self._storage_dead = True
 
+    def leases(self, patience: float) -> Leases | None:
+        """How the default limit can be counted without slowapi; nothing without a store."""
+        items = [limit.limit for group in self._default_limits for limit in group]
+        if len(items) != 1 or not isinstance(self._storage, AwaitedStorage):
+            return None
+        return Leases(items[0], self._storage, patience)
+
     async def disconnect(self) -> None:
         """Close the connections to the store."""
         if isinstance(self._storage, AwaitedStorage):
@@ -133,6 +159,8 @@ def _redis_options(settings: Settings) -> dict[str, Any]:
     password = settings.cache_password
     return {
         "password": password.get_secret_value() if password else None,
+        # How long a free connection is waited for; whoever finds none is counted in memory.
+        "timeout": settings.cache_timeout,
         "socket_timeout": settings.cache_timeout,
         "socket_connect_timeout": settings.cache_timeout,
         "retry": Retry(NoBackoff(), 0),
@@ -147,11 +175,31 @@ class RateLimits:
         # Connecting and asking may each take the store's timeout.
         self._timeout = 2 * settings.cache_timeout
         self._has_default = bool(settings.limit_default)
+        self._leases = self._limiter.leases(self._timeout)
         self._limited = {
             endpoint
             for endpoint, policy in _policies.items()
             if self._register(endpoint, policy, getattr(settings, f"limit_{policy}"))
         }
+        self._exhausted = Exhausted()
+
+    def has_limit_of_users(self, request: Request) -> bool:
+        """Say whether a few requests are all that a user may send to an endpoint."""
+        endpoint = request.scope["endpoint"]
+        return endpoint in self._limited and _policies[endpoint] not in {*_BY_ADDRESS, "search"}
+
+    def refuse_exhausted(self, request: Request) -> None:
+        """Refuse a caller whom this worker has just refused, without counting or asking anybody.
+
+        Raises:
+            RateLimitedError: when the window of the limit that was reached has not ended.
+        """
+        endpoint = request.scope["endpoint"]
+        try:
+            self._exhausted.check((caller(request), endpoint))
+        except RateLimitedError:
+            metrics.LIMITED.labels(endpoint.__name__).inc()
+            raise
 
     async def check(self, request: Request) -> None:
         """Count a request against the limits of its endpoint.
@@ -164,12 +212,33 @@ class RateLimits:
             return
         was_down = self._limiter.falls_back
         try:
+            if await self._passes_by_lease(request, endpoint):
+                return
             await self._ask(request, endpoint)
-        except RateLimitedError:
+        except RateLimitedError as error:
+            self._exhausted.note((caller(request), endpoint), error)
             metrics.LIMITED.labels(endpoint.__name__).inc()
             raise
         finally:
             self._note_store(was_down=was_down)
+
+    async def _passes_by_lease(self, request: Request, endpoint: Callable[..., Any]) -> bool:
+        """Count a request that meets the default limit alone; say whether that was possible."""
+        if self._leases is None or self._limiter.falls_back:
+            return False
+        if endpoint in self._limited:
+            exempt = _exempt.get(endpoint)
+            if exempt is None or not exempt(request):
+                return False
+        who, what = caller(request), f"{endpoint.__module__}.{endpoint.__name__}"
+        if self._leases.take(who, what):
+            return True
+        try:
+            await self._leases.ask(who, what)
+        except (TimeoutError, redis.RedisError, OSError):
+            self._limiter.fall_back()
+            return False
+        return True
 
     async def close(self) -> None:
         """Close the connections to the store."""
@@ -216,12 +285,13 @@ class RateLimits:
         with warnings.catch_warnings():
             # slowapi asks asyncio whether a function is a coroutine, which Python 3.14 deprecates.
             warnings.simplefilter("ignore", DeprecationWarning)
-            if policy == "search":
-                self._limiter.limit(value, exempt_when=_searches_nothing, override_defaults=False)(
-                    namesake
-                )
-            else:
-                # All endpoints of a policy count together: each would bring as many guesses again.
-                key = client_address if policy in _BY_ADDRESS else caller
-                self._limiter.shared_limit(value, policy, key_func=key)(namesake)
+            # All endpoints of a policy count together: each would bring as many guesses again.
+            exempt = _exempt.get(endpoint)
+            self._limiter.shared_limit(
+                value,
+                policy,
+                key_func=client_address if policy in _BY_ADDRESS else caller,
+                exempt_when=exempt,
+                override_defaults=exempt is None,
+            )(namesake)
         return True

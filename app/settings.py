@@ -8,8 +8,12 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from app.error_report_settings import ErrorReportSettings
+from app.file_settings import FileSettings
 from app.mail_settings import MailSettings
+from app.realtime_settings import RealtimeSettings
 from app.settings_source import EnvironmentSettings, kept_secret, load_settings
+from app.task_settings import TaskSettings
 
 __all__ = ["DatabaseSettings", "Settings", "load_settings"]
 
@@ -80,7 +84,14 @@ class DatabaseSettings(EnvironmentSettings):
         return url
 
 
-class Settings(MailSettings, DatabaseSettings):
+class Settings(
+    TaskSettings,
+    ErrorReportSettings,
+    FileSettings,
+    MailSettings,
+    RealtimeSettings,
+    DatabaseSettings,
+):
     """Everything that the serving process needs to know."""
 
     release: str = Field("development", description="Version of the release that runs.")
@@ -131,6 +142,19 @@ class Settings(MailSettings, DatabaseSettings):
     cache_password: SecretStr | None = Field(None, description="Secret: password for the cache.")
     cache_timeout: float = Field(
         0.25, gt=0, description="Seconds that an answer of the cache may take."
+    )
+    cache_seconds: int = Field(
+        60, ge=1, le=3600, description="Seconds that an item or a book may stay in the cache."
+    )
+
+    exports_per_account: int = Field(
+        2, ge=1, description="Exports that one account may read at once, from all workers together."
+    )
+    exports_per_worker: int = Field(
+        16,
+        ge=1,
+        description="Exports that one worker sends at once, a MiB or two of memory each; one more "
+        "gets 503.",
     )
 
     token_secret: SecretStr = Field(
@@ -205,6 +229,12 @@ class Settings(MailSettings, DatabaseSettings):
     password_threads: int = Field(
         2, ge=1, le=8, description="Passwords that one worker hashes at once, 19 MiB each."
     )
+    passwords_waiting: int = Field(
+        50,
+        ge=1,
+        description="Passwords that may wait in one worker to be hashed, some tens of milliseconds "
+        "each; one more gets 503.",
+    )
 
     limit_default: RateLimit = Field(
         "600/minute", description="Rate limit of each endpoint for each caller; empty for none."
@@ -223,12 +253,19 @@ class Settings(MailSettings, DatabaseSettings):
         "10/hour", description="Rate limit of changing a profile, which tells taken addresses."
     )
     limit_search: RateLimit = Field("30/minute", description="Rate limit of searching.")
+    limit_export: RateLimit = Field("10/minute", description="Rate limit of exporting all items.")
+    limit_upload: RateLimit = Field("5/minute", description="Rate limit of uploading files.")
+    limit_report: RateLimit = Field("10/hour", description="Rate limit of asking for reports.")
 
     @model_validator(mode="before")
     @classmethod
-    def _development_secret(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if values.get("environment") == "development" and not values.get("token_secret"):
+    def _development_values(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("environment") != "development":
+            return values
+        if not values.get("token_secret"):
             values = {**values, "token_secret": kept_secret(DEVELOPMENT_FOLDER / "token-secret")}
+        if not values.get("file_folder"):
+            values = {**values, "file_folder": DEVELOPMENT_FOLDER / "files"}
         return values
 
     @model_validator(mode="after")
@@ -241,6 +278,15 @@ class Settings(MailSettings, DatabaseSettings):
             if len(secret.get_secret_value().encode()) < MINIMUM_SECRET_BYTES:
                 message = f"{name}: it must have at least {MINIMUM_SECRET_BYTES} bytes"
                 raise ValueError(message)
+        return self
+
+    @model_validator(mode="after")
+    def _check_file_folder(self) -> Self:
+        folder = self.file_folder
+        if self.environment == "production" and folder is not None and not folder.is_absolute():
+            # A relative one would be in the folder of a release, and go with it.
+            message = "file_folder: APP_FILE_FOLDER must be an absolute path"
+            raise ValueError(message)
         return self
 
     @property

@@ -7,6 +7,8 @@ from pydantic import AfterValidator, EmailStr, Field, StringConstraints
 
 # PostgreSQL's text cannot hold the character NUL.
 NO_NUL = r"^[^\x00]*$"
+# Neither control characters nor what ends a line or a paragraph in Unicode.
+ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"
 
 Search = Annotated[str, StringConstraints(max_length=200, pattern=NO_NUL)]
 
@@ -20,8 +22,11 @@ def visible(value: str) -> str:
 
 
 def like_pattern(search: str) -> str:
-    """Return the LIKE pattern, with the escape `/`, that finds a part of a lower-case text."""
-    escaped = search.lower().replace("/", "//").replace("%", "/%").replace("_", "/_")
+    """Return the LIKE pattern, with the escape `/`, that finds a part of a text.
+
+    Where case does not count, the database lowers both: it lowers Σ and İ otherwise than Python.
+    """
+    escaped = search.replace("/", "//").replace("%", "/%").replace("_", "/_")
     return f"%{escaped}%"
 
 

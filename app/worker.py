@@ -16,7 +16,9 @@ from sqlalchemy.exc import DBAPIError
 
 from app import log
 from app.db import Database
+from app.error_reports import ErrorReports
 from app.errors import SettingsError, UnavailableError
+from app.file_stores import open_store
 from app.job_handlers import handlers as all_handlers
 from app.jobs.handlers import Handlers, JobResources
 from app.jobs.queue import Queue, WorkerOptions
@@ -49,13 +51,22 @@ async def run(settings: Settings, handlers: Handlers, options: WorkerOptions | N
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    resources = JobResources(settings, Database(settings), Mailer(settings))
+    resources = JobResources(
+        settings,
+        Database(settings),
+        Mailer(settings),
+        open_store(settings),
+        ErrorReports(settings),
+    )
     try:
         await _Shifts(Queue(handlers, resources, options or WorkerOptions()), settings).run(
             stopping
         )
+    except Exception as error:
+        resources.error_reports.report(error, place="worker")
+        raise
     finally:
-        await resources.database.close()
+        await resources.close()
     message = f"The worker of release {settings.release} has stopped."
     log.get_logger().info("worker.stopped", message=message)
 

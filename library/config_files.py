@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import base64
 import grp
+import json
 import os
 import pwd
 import shlex
@@ -37,6 +39,10 @@ options:
     type: list
     elements: str
     default: []
+  undo:
+    description: File that keeps what was in the place of everything that is changed, as JSON by
+      path (null for nothing). What it tells of a path already stays, so that tasks can share one.
+    type: path
   folders:
     description: Folders, with C(path), and optionally C(owner), C(group) and C(mode) (0755).
     type: list
@@ -79,6 +85,7 @@ class Writer:
         self.paths: list[str] = []
         self.diffs: list[dict[str, str]] = []
         self.ready: list[tuple[Path, Path]] = []
+        self.others: list[Path] = []
 
     def folder(self, wanted: dict[str, Any]) -> None:
         """Make a folder, or give it its owner and mode."""
@@ -113,18 +120,36 @@ class Writer:
             self._validate(wanted, name)
         self.ready.append((temporary, path))
 
-    def replace(self) -> None:
-        """Put every prepared file into its place."""
-        for temporary, path in self.ready:
-            temporary.replace(path)
-
-    def delete_others(self, patterns: list[str], kept: set[str]) -> None:
-        """Delete what matches a pattern and is not kept."""
+    def find_others(self, patterns: list[str], kept: set[str]) -> None:
+        """Find what matches a pattern and is not kept."""
         found = {path for one in patterns for path in Path("/").glob(one.removeprefix("/"))}
         for path in sorted(path for path in found if str(path) not in kept):
             self._note(path, "file", (_read(path) or b"").decode(errors="replace"), "")
-            if not self.module.check_mode:
-                path.unlink()
+            self.others.append(path)
+
+    def keep(self, undo: Path) -> None:
+        """Keep what is in the place of all that is replaced or deleted."""
+        known: dict[str, Any] = json.loads(_read(undo) or b"{}")
+        found = {
+            str(path): _state(path) for path in [*(two for _, two in self.ready), *self.others]
+        }
+        if found.keys() <= known.keys():
+            return
+        _make_folders(undo.parent)
+        handle, name = tempfile.mkstemp(prefix=".slipway-", dir=undo.parent)
+        self.module.add_cleanup_file(name)
+        with os.fdopen(handle, "w") as stream:
+            json.dump({**found, **known}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).replace(undo)
+
+    def replace(self) -> None:
+        """Put every prepared file into its place, and delete what has none."""
+        for temporary, path in self.ready:
+            temporary.replace(path)
+        for path in self.others:
+            path.unlink()
 
     def _validate(self, wanted: dict[str, Any], temporary: str) -> None:
         command = shlex.split(wanted["validate"] % temporary)
@@ -183,6 +208,16 @@ def _read(path: Path) -> bytes | None:
         return None
 
 
+def _state(path: Path) -> dict[str, Any] | None:
+    content = _read(path)
+    if content is None:
+        return None
+    found = path.stat()
+    encoded = base64.b64encode(content).decode()
+    mode = stat.S_IMODE(found.st_mode)
+    return {"content": encoded, "uid": found.st_uid, "gid": found.st_gid, "mode": mode}
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
@@ -190,6 +225,7 @@ def main() -> None:
             "files": {"type": "list", "elements": "dict", "default": [], "options": _FILE},
             "exclusive": {"type": "list", "elements": "str", "default": []},
             "folders": {"type": "list", "elements": "dict", "default": [], "options": _FOLDER},
+            "undo": {"type": "path"},
         },
         supports_check_mode=True,
         # Whole files, secrets among them, have no place in the host's journal.
@@ -200,10 +236,13 @@ def main() -> None:
         writer.folder(wanted)
     for wanted in module.params["files"]:
         writer.prepare(wanted)
-    writer.replace()
-    writer.delete_others(
+    writer.find_others(
         module.params["exclusive"], {wanted["path"] for wanted in module.params["files"]}
     )
+    if not module.check_mode:
+        if module.params["undo"]:
+            writer.keep(Path(module.params["undo"]))
+        writer.replace()
     module.exit_json(changed=bool(writer.paths), paths=writer.paths, diff=writer.diffs)
 
 

@@ -97,13 +97,14 @@ async def run_watched(engine: AsyncEngine, connection: AsyncConnection) -> None:
         await connection.run_sync(run_on_postgresql, blockers)
     finally:
         watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
+        # Who cannot look, for want of a connection for example, changes nothing of how it ends.
+        with contextlib.suppress(asyncio.CancelledError, Exception):
             await watching
 
 
 async def run_online(settings: DatabaseSettings) -> None:
     """Connect and run the revisions."""
-    engine = create_async_engine(settings.sqlalchemy_url, poolclass=NullPool)
+    engine = create_async_engine(settings.sqlalchemy_url, poolclass=NullPool, hide_parameters=True)
     try:
         async with engine.connect() as connection:
             if engine.dialect.name == "postgresql":

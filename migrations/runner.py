@@ -153,7 +153,7 @@ def _current(heads: tuple[str, ...] | str) -> str | None:
 
 
 async def _ask(settings: DatabaseSettings) -> str | None:
-    engine = create_async_engine(settings.sqlalchemy_url, poolclass=NullPool)
+    engine = create_async_engine(settings.sqlalchemy_url, poolclass=NullPool, hide_parameters=True)
     try:
         async with engine.connect() as connection:
             heads = await connection.run_sync(_heads)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -13,9 +14,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.processes import stopped
+
 ROOT = Path(__file__).resolve().parents[1]
 OWNER, SERVICE = "harbour_owner", "harbour"
 START_TIMEOUT = 30.0
+# Commands that the oldest server of a supported system, Redis 6.0 of Ubuntu 22.04, does not know,
+# by the version that has brought them.
+NEWER_REDIS_COMMANDS = {
+    (6, 2): (
+        "BLMOVE COPY FAILOVER GEOSEARCH GEOSEARCHSTORE GETDEL GETEX HRANDFIELD LMOVE RESET"
+        " SMISMEMBER XAUTOCLAIM ZDIFF ZDIFFSTORE ZINTER ZMSCORE ZRANDMEMBER ZRANGESTORE ZUNION"
+    ),
+    (7, 0): (
+        "BLMPOP BZMPOP EVAL_RO EVALSHA_RO EXPIRETIME FCALL FCALL_RO FUNCTION LCS LMPOP PEXPIRETIME"
+        " SINTERCARD SORT_RO SPUBLISH SSUBSCRIBE SUNSUBSCRIBE ZINTERCARD ZMPOP"
+    ),
+}
 
 
 class MissingProgramError(Exception):
@@ -125,7 +140,7 @@ def running_postgresql(connections: int = 60) -> Iterator[PostgreSQL]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@dataclass(frozen=True)
+@dataclass
 class RedisServer:
     """A running server on a Unix socket."""
 
@@ -137,20 +152,42 @@ class RedisServer:
         """Return the URL that the service's settings take."""
         return f"unix://{self.socket}"
 
-    @contextlib.contextmanager
-    def stopped(self) -> Iterator[None]:
+    def stopped(self) -> contextlib.AbstractContextManager[None]:
         """Freeze the server: it accepts connections and answers nothing."""
-        self.process.send_signal(signal.SIGSTOP)
+        return stopped(self.process)
+
+    @contextlib.contextmanager
+    def killed(self) -> Iterator[None]:
+        """Kill the server; then another one, which knows nothing, is in its place."""
+        self.process.kill()
+        self.process.wait()
         try:
             yield
         finally:
-            self.process.send_signal(signal.SIGCONT)
+            self.process = subprocess.Popen(
+                self.process.args,
+                cwd=self.socket.parent,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+
+
+def _commands_of_the_oldest(program: str) -> Iterator[str]:
+    said = subprocess.run([program, "--version"], check=True, capture_output=True, text=True)
+    found = re.search(r"v=(\d+)\.(\d+)", said.stdout)
+    assert found, said.stdout
+    version = int(found[1]), int(found[2])
+    for since, names in NEWER_REDIS_COMMANDS.items():
+        if version >= since:
+            for name in names.split():
+                yield from ("--rename-command", name, "")
 
 
 @contextlib.contextmanager
 def running_redis(*options: str) -> Iterator[RedisServer]:
-    """Run a server that keeps nothing."""
+    """Run a server that keeps nothing, and knows no command that the oldest one does not."""
     program = _redis_program()
+    options = (*_commands_of_the_oldest(program), *options)
     folder = Path(tempfile.mkdtemp(prefix="redis-"))
     socket = folder / "socket"
     with (folder / "log").open("wb") as log:
@@ -160,11 +197,12 @@ def running_redis(*options: str) -> Iterator[RedisServer]:
             stderr=log,
             cwd=folder,
         )
+    running = RedisServer(server, socket)
     try:
         _wait(server, ["test", "-S", str(socket)], folder / "log")
-        yield RedisServer(server, socket)
+        yield running
     finally:
-        _end(server, signal.SIGTERM)
+        _end(running.process, signal.SIGTERM)
         shutil.rmtree(folder, ignore_errors=True)
 
 

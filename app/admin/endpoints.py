@@ -14,11 +14,11 @@ from app.admin.service import By
 from app.dependencies import CurrentIdentity, RequestOrigin, Transaction, WorkerResources
 from app.moments import Moment
 from app.permissions import Permission, Role
-from app.routing import Identifier, Limit, Skip, errors, router_of
+from app.routing import API, Identifier, Limit, Skip, errors, router_of
 from app.text import NO_NUL, Search
 from app.users import UserView
 
-router = router_of("/admin", "admin")
+router = router_of(f"{API}/admin", "admin")
 
 Reader = Annotated[Identity, require_scopes("admin", "users:read")]
 Writer = Annotated[Identity, require_scopes("admin", "users:write")]
@@ -89,7 +89,7 @@ async def deactivate_user(
     responses=errors(404),
 )
 async def unlock_user(user_id: Identifier, _: Writer, session: Transaction, by: Actor) -> Account:
-    """Forget the failed logins of an account."""
+    """Forget the wrong passwords given for an account."""
     return await service.unlock_by_id(session, user_id, by)
 
 

@@ -104,14 +104,15 @@ async def deactivate(session: AsyncSession, identity: Identity, user_id: int, by
 
 
 async def unlock(session: AsyncSession, account: Account, by: By) -> bool:
-    """Forget the failed logins of an account; say whether it was locked."""
+    """Forget the wrong passwords given for an account; say whether it was locked."""
     locked = await lockout.unlock(session, lockout.subject_of("login", account.username))
+    locked |= await users.unlock_proof(session, account)
     await record(session, Event("account.unlocked", by.origin, account.id, **by.event))
     return locked
 
 
 async def unlock_by_id(session: AsyncSession, user_id: int, by: By) -> Account:
-    """Forget the failed logins of an account.
+    """Forget the wrong passwords given for an account.
 
     Raises:
         UserNotFoundError: when there is no such account.

@@ -51,7 +51,8 @@ async def find(  # noqa: PLR0913 - the filters of one query
     return (await connection.execute(query)).all()
 
 
-async def prune(session: AsyncSession, days: int) -> int:
-    """Remove what is older; the database itself keeps the last 90 days."""
-    removed: int = (await session.execute(select(func.prune_audit_events(days)))).scalar_one()
+async def prune(session: AsyncSession, most: int, days: int) -> int:
+    """Remove some of what is older; the database itself keeps the last 90 days."""
+    query = select(func.prune_audit_events(days, most))
+    removed: int = (await session.execute(query)).scalar_one()
     return removed

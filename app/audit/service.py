@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -12,6 +13,7 @@ from app.audit import repository
 from app.db import Database, after_commit
 from app.errors import UnavailableError
 from app.log import get_logger
+from app.pruning import BATCH, until_none_is_left
 
 # What on-call should see without searching for it.
 _WARNINGS = frozenset({"token.reused", "account.locked", "access.forbidden", "limit.exceeded"})
@@ -112,6 +114,11 @@ async def find(database: Database, query: Query) -> list[Found]:
             limit=query.limit,
         )
     return [Found(*row) for row in rows]
+
+
+async def prune(database: Database, days: int, batch: int = BATCH) -> None:
+    """Forget the events that are older than so many days."""
+    await until_none_is_left(database, partial(repository.prune, days=days), batch)
 
 
 def _tell(event: Event) -> None:

@@ -29,11 +29,11 @@ from app.dependencies import (
 from app.errors import NotAuthenticatedError
 from app.rate_limits import limited
 from app.resources import Resources
-from app.routing import FormRoute, Identifier, errors, router_of
+from app.routing import API, FormRoute, Identifier, errors, router_of
 
-router = router_of("/auth", "auth")
+router = router_of(f"{API}/auth", "auth")
 # Both take the form of OAuth 2.0 (RFC 6749, section 4.3.2).
-forms = router_of("/auth", "auth", FormRoute)
+forms = router_of(f"{API}/auth", "auth", FormRoute)
 
 LoginForm = Annotated[OAuth2PasswordRequestForm, Depends()]
 _LOGIN: dict[str, Any] = {

@@ -249,9 +249,7 @@ async def change_password(
         NotAuthenticatedError: when the account or the session ended meanwhile.
     """
     account = identity.account
-    users.check_password(
-        new, account.username, account.email, resources.settings, field="new_password"
-    )
+    users.check_password(new, account, resources.settings, field="new_password")
     stored = await users.prove_password(resources, account, current, origin)
     password_hash = await resources.passwords.hash(new)
     async with resources.database.writing() as session:
@@ -270,7 +268,7 @@ async def change_password(
 
 async def list_own(resources: Resources, identity: Identity) -> list[sessions.Session]:
     """Return the caller's sessions, the one used last first."""
-    return await sessions.list_sessions(resources.database, identity.account.id)
+    return await sessions.list_sessions(resources.database, resources.settings, identity.account.id)
 
 
 async def end_session(

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from sqlalchemy.exc import DBAPIError
 
 from app import log
+from app.console import jobs
 from app.console.commands import Console
 from app.console.terminal import ConsoleError
 from app.errors import ServiceError, SettingsError
@@ -20,7 +21,7 @@ Command = Callable[[Console, argparse.Namespace], Awaitable[None]]
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="console", description="Accounts, for on-call.")
+    parser = argparse.ArgumentParser(prog="console", description="Accounts and jobs, for on-call.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name: str, run: Command, help_: str) -> argparse.ArgumentParser:
@@ -44,7 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     listed.add_argument("--role", choices=roles)
     listed.add_argument("--json", action="store_true", help="one JSON object a line")
     for name, run, help_ in (
-        ("unlock", Console.unlock, "Forget the failed logins of an account."),
+        ("unlock", Console.unlock, "Forget the wrong passwords given for an account."),
         ("deactivate", Console.deactivate, "Deactivate an account and end its sessions."),
         ("activate", Console.activate, "Let a deactivated account log in again."),
     ):
@@ -55,7 +56,23 @@ def _parser() -> argparse.ArgumentParser:
     ended = add("end-sessions", Console.end_sessions, "End the sessions of an account, or of all.")
     ended.add_argument("account", nargs="?", help="its name or its address")
     ended.add_argument("--all", action="store_true", help="those of every account")
+    _add_jobs(add)
     return parser
+
+
+def _add_jobs(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
+    listed = add("jobs", jobs.list_dead, "List the jobs that failed for good.")
+    listed.add_argument("--name", metavar="JOB", help="those of this name, such as reports.items")
+    listed.add_argument("--json", action="store_true", help="one JSON object a line")
+    shown = add("job", jobs.show_dead, "Show one of them.")
+    shown.add_argument("id", type=int)
+    for name, run, help_ in (
+        ("retry-job", jobs.retry, "Have one of them done after all, or all of a name."),
+        ("discard-job", jobs.discard, "Give one of them up, or all of a name."),
+    ):
+        chosen = add(name, run, help_)
+        chosen.add_argument("id", nargs="?", type=int)
+        chosen.add_argument("--all", metavar="JOB", dest="name", help="all of this name")
 
 
 def _check_text(options: argparse.Namespace) -> None:

@@ -7,15 +7,17 @@ import os
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import admin, users
+from app import admin, sessions, users
 from app.accounts import Account, Origin
+from app.cache import Cache
 from app.console.terminal import ConsoleError, json_of, line_of, read_password, say
 from app.db import Database
 from app.errors import ConflictError
 from app.job_handlers import handlers
 from app.jobs.service import Jobs
-from app.passwords import Passwords
+from app.passwords import Passwords, turns_of_release
 from app.permissions import Role
+from app.realtime import EndingsTeller
 from app.settings import Settings
 
 PAGE = 100
@@ -27,17 +29,20 @@ class Console:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.passwords = Passwords(1)
+        self.passwords = Passwords(1, turns_of_release())
         self.jobs = Jobs(settings, handlers)
-        self._database = Database(settings)
+        self.database = Database(settings)
+        self._cache = Cache(settings)
+        sessions.when_ended(self.database, EndingsTeller(self._cache).tell)
         operator = os.environ.get("SLIPWAY_OPERATOR") or getpass.getuser()
-        self._by = admin.By(Origin(), operator=operator)
+        self.by = admin.By(Origin(), operator=operator)
 
     async def close(self) -> None:
         """Close every connection."""
         self.passwords.close()
         await self.jobs.close()
-        await self._database.close()
+        await self._cache.close()
+        await self.database.close()
 
     async def create_admin(self, options: argparse.Namespace) -> None:
         """Make an administrator, whose address the operator vouches for."""
@@ -52,10 +57,10 @@ class Console:
         except ValidationError as error:
             problem = error.errors(include_input=False, include_url=False)[0]
             raise ConsoleError(f"{problem['loc'][0]}: {problem['msg']}.") from None
-        details = self._by.event["details"]
+        details = self.by.event["details"]
         made = users.Made(Origin(), Role(options.role), verified=True, details=details)
         try:
-            async with self._database.writing() as session:
+            async with self.database.writing() as session:
                 account = await users.register(self, session, registration, made)
         except ConflictError as error:
             raise ConsoleError(
@@ -67,44 +72,44 @@ class Console:
         """Print the accounts, one a line."""
         skip, total = 0, 1
         while skip < total:
-            page, total = await users.list_users(self._database, skip, PAGE, options.search)
+            page, total = await users.list_users(self.database, skip, PAGE, options.search)
             for account in page:
                 if options.role in {None, account.role.value}:
                     say(json_of(account) if options.json else line_of(account))
             skip += PAGE
 
     async def unlock(self, options: argparse.Namespace) -> None:
-        """Forget the failed logins of an account."""
-        async with self._database.writing() as session:
+        """Forget the wrong passwords given for an account."""
+        async with self.database.writing() as session:
             account = await self._find(session, options.account)
-            locked = await admin.unlock(session, account, self._by)
+            locked = await admin.unlock(session, account, self.by)
         say(f"{account.username} {'is unlocked' if locked else 'was not locked'}.")
 
     async def deactivate(self, options: argparse.Namespace) -> None:
         """Deactivate an account, end its sessions and revoke its keys."""
-        async with self._database.writing() as session:
+        async with self.database.writing() as session:
             account = await self._lock(session, options.account)
             await self._keep_one(session, account)
             if account.is_active:
-                await users.close_account(session, account, self._by.origin, **self._by.event)
+                await users.close_account(session, account, self.by.origin, **self.by.event)
         say(f"{account.username} is deactivated; its sessions ended, its API keys are revoked.")
 
     async def activate(self, options: argparse.Namespace) -> None:
         """Let the owner of a deactivated account log in again."""
-        async with self._database.writing() as session:
+        async with self.database.writing() as session:
             account = await self._lock(session, options.account)
             if not account.is_active:
-                await users.reopen_account(session, account, self._by.origin, **self._by.event)
+                await users.reopen_account(session, account, self.by.origin, **self.by.event)
         say(f"{account.username} is active.")
 
     async def set_role(self, options: argparse.Namespace) -> None:
         """Give an account another role."""
         role = Role(options.role)
-        async with self._database.writing() as session:
+        async with self.database.writing() as session:
             account = await self._lock(session, options.account)
             if role is not account.role:
                 await self._keep_one(session, account)
-                await users.set_role(session, account, role, self._by.origin, **self._by.event)
+                await users.set_role(session, account, role, self.by.origin, **self.by.event)
         say(f"{account.username} is {role.value} now.")
 
     async def end_sessions(self, options: argparse.Namespace) -> None:
@@ -112,17 +117,17 @@ class Console:
         if (options.account is None) == (not options.all):
             raise ConsoleError("Say one account, or --all: end-sessions NAME | --all")
         if options.account is not None:
-            async with self._database.writing() as session:
+            async with self.database.writing() as session:
                 account = await self._lock(session, options.account)
-                ended = await admin.end_sessions(session, account, self._by)
+                ended = await admin.end_sessions(session, account, self.by)
             say(f"{ended} sessions of {account.username} have ended.")
             return
         ended, skip, total = 0, 0, 1
         while skip < total:
-            page, total = await users.list_users(self._database, skip, PAGE, None)
-            async with self._database.writing() as session:
+            page, total = await users.list_users(self.database, skip, PAGE, None)
+            async with self.database.writing() as session:
                 for account in page:
-                    ended += await admin.end_sessions(session, account, self._by)
+                    ended += await admin.end_sessions(session, account, self.by)
             skip += PAGE
         say(f"{ended} sessions of {total} accounts have ended.")
 

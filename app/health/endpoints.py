@@ -7,7 +7,7 @@ from app import metrics
 from app.access import anyone
 from app.dependencies import WorkerResources
 from app.health.schemas import Liveness, ReadinessView
-from app.health.service import ReadinessCheck
+from app.health.service import ReadinessCheck, count_jobs
 from app.routing import UnlimitedRoute, router_of
 
 router = router_of("", "health", UnlimitedRoute)
@@ -34,6 +34,7 @@ async def read_readiness(
 
 
 @router.get("/metrics", include_in_schema=False, dependencies=[anyone()])
-async def read_metrics() -> Response:
+async def read_metrics(resources: WorkerResources) -> Response:
     """Return the numbers of all workers for Prometheus."""
+    await count_jobs(resources.database, resources.jobs)
     return Response(await run_in_threadpool(metrics.exposition), media_type=metrics.CONTENT_TYPE)

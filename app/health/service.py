@@ -1,13 +1,16 @@
 """Whether the service can serve."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
+from app import metrics
 from app.cache import Cache
 from app.db import Database
 from app.errors import UnavailableError
 from app.health import repository
+from app.jobs.service import Jobs
 from app.schema import KnownRevisions, known_revisions
 
 CHECK_TIMEOUT = 3.0
@@ -72,3 +75,11 @@ class ReadinessCheck:
         if not self._cache.configured:
             return "not configured"
         return "ok" if await self._cache.ping() else "unreachable"
+
+
+async def count_jobs(database: Database, jobs: Jobs) -> None:
+    """Bring the number of jobs up to date; it stays as it was while the database is away."""
+    with suppress(UnavailableError, TimeoutError):
+        async with asyncio.timeout(CHECK_TIMEOUT):
+            for (queue, state), number in (await jobs.count(database)).items():
+                metrics.JOBS.labels(queue, state).set(number)

@@ -17,8 +17,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db import Database
+from app.db import Database, Identifier, Rows
 from app.items.models import Item
+from app.owners import OWNERS
+from app.pages import CountedPage
+from app.prepared import Prepared
 from app.text import like_pattern
 
 ItemRow: TypeAlias = Row[*tuple[Any, ...]]
@@ -35,47 +38,74 @@ COLUMNS = (
 )
 
 
-class _Page:
-    """The two statements of a list of items, built once, because it is asked for most."""
+# One query brings things and their owners; each of them would be a query more.
+_WITH_OWNERS = select(*COLUMNS, OWNERS.c.username).join(OWNERS, OWNERS.c.id == Item.owner_id)
+
+
+class _List:
+    """The statements of a list of items."""
 
     def __init__(self, matches: ColumnElement[bool]) -> None:
-        self.total = select(func.count()).select_from(Item).where(matches)
-        self.page = (
-            select(*COLUMNS, self.total.scalar_subquery().label("total"))
-            .where(matches)
+        total = select(func.count()).select_from(Item).where(matches)
+        self.counted = CountedPage(_WITH_OWNERS.where(matches), total, Item.id.expression)
+        # It begins at an entry of the index, however many there are before, and counts nothing.
+        self.following = Prepared(
+            _WITH_OWNERS.where(matches, Item.id > bindparam("after", type_=Identifier))
             .order_by(Item.id)
-            .offset(bindparam("skip"))
             .limit(bindparam("limit"))
         )
 
 
-_ALL = _Page(true())
+_ALL = _List(true())
 # A part of the title in whatever case; `%` and `_` stand for themselves, see `app.text`.
-_FOUND = _Page(func.lower(Item.title).like(bindparam("pattern", type_=String), escape="/"))
-_FIND = select(*COLUMNS).where(Item.id == bindparam("item_id"))
+_PATTERN = func.lower(bindparam("pattern", type_=String))
+_FOUND = _List(func.lower(Item.title).like(_PATTERN, escape="/"))
+# It begins at an entry of the index of owners, however many items come before.
+_OWNED = Prepared(
+    select(*COLUMNS)
+    .where(
+        Item.owner_id == bindparam("owner_id", type_=Identifier),
+        Item.id > bindparam("after", type_=Identifier),
+    )
+    .order_by(Item.owner_id, Item.id)
+    .limit(bindparam("limit"))
+)
+_FIND = Prepared(_WITH_OWNERS.where(Item.id == bindparam("item_id")))
+
+
+def _choose(search: str | None) -> tuple[_List, dict[str, Any]]:
+    return (_FOUND, {"pattern": like_pattern(search)}) if search else (_ALL, {})
 
 
 async def list_items(
     database: Database, skip: int, limit: int, search: str | None
-) -> tuple[Sequence[ItemRow], int]:
-    """Return one page of the items, oldest first, and the number of all that match."""
-    statements, values = (_FOUND, {"pattern": like_pattern(search)}) if search else (_ALL, {})
-    rows = await database.fetch(statements.page, {**values, "skip": skip, "limit": limit})
-    if rows or not skip:
-        return rows, rows[0].total if rows else 0
-    # Past the last page there is no row to carry the total.
-    return rows, (await database.fetch(statements.total, values))[0][0]
+) -> tuple[Rows, int]:
+    """Return one page of the items with their owners, and the number of all that match."""
+    statements, values = _choose(search)
+    return await statements.counted.fetch(database, values, skip, limit)
 
 
-async def find_item(database: Database, item_id: int) -> ItemRow | None:
-    """Return one item."""
+async def list_following(database: Database, after: int, limit: int, search: str | None) -> Rows:
+    """Return the items after one of them with their owners, oldest first."""
+    statements, values = _choose(search)
+    return await database.fetch(statements.following, {**values, "after": after, "limit": limit})
+
+
+async def list_owned(database: Database, owner_id: int, after: int, limit: int) -> Rows:
+    """Return the items of one owner after one of them, oldest first."""
+    values = {"owner_id": owner_id, "after": after, "limit": limit}
+    return await database.fetch(_OWNED, values)
+
+
+async def find_item(database: Database, item_id: int) -> Sequence[Any] | None:
+    """Return one item and the name of its owner."""
     rows = await database.fetch(_FIND, {"item_id": item_id})
     return rows[0] if rows else None
 
 
 async def lock_item(session: AsyncSession, item_id: int) -> ItemRow | None:
-    """Return one item, which nobody else changes before the transaction ends."""
-    query = select(*COLUMNS).where(Item.id == item_id).with_for_update()
+    """Return one item and its owner, which nobody else changes before the transaction ends."""
+    query = _WITH_OWNERS.where(Item.id == item_id).with_for_update(of=Item)
     return (await session.execute(query)).first()
 
 

@@ -4,27 +4,17 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field
 
-from app.text import NO_NUL, visible
+from app.fields import Description, Line, Price
 
-Title = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=NO_NUL),
-    AfterValidator(visible),
-]
-Description = Annotated[str, StringConstraints(max_length=1000, pattern=NO_NUL)]
-Price = Annotated[
-    Decimal,
-    Field(gt=0, max_digits=12, decimal_places=2, allow_inf_nan=False, examples=["9.99"]),
-]
 Quantity = Annotated[int, Field(ge=0, le=2_147_483_647)]
 
 
 class ItemInput(BaseModel):
     """A whole item, new or to put in the place of another."""
 
-    title: Title
+    title: Line
     description: Description = ""
     price: Price
     quantity: Quantity = 0
@@ -33,19 +23,27 @@ class ItemInput(BaseModel):
 class ItemPatch(BaseModel):
     """The fields of an item that are to change; the others stay as they are."""
 
-    title: Title = "unchanged"
-    description: Description = ""
-    price: Price = Decimal(1)
-    quantity: Quantity = 0
+    # A default that the documentation showed would be sent by clients that are made from it, and
+    # written over what is there. These are made where a field is missing, and never read.
+    title: Line = Field(default_factory=str)
+    description: Description = Field(default_factory=str)
+    price: Price = Field(default_factory=Decimal)
+    quantity: Quantity = Field(default_factory=int)
+
+
+class OwnerView(BaseModel):
+    """Whose an item is."""
+
+    id: int
+    username: str
 
 
 class ItemView(BaseModel):
     """An item; its price is an exact decimal, so it is a string."""
 
-    model_config = ConfigDict(from_attributes=True)
-
     id: int
     owner_id: int
+    owner: OwnerView
     title: str
     description: str
     price: Decimal
@@ -58,6 +56,7 @@ class ItemPage(BaseModel):
     """One page of the items."""
 
     items: list[ItemView]
-    total: int
+    total: int | None = Field(description="All that match; null for a page by cursor.")
     skip: int
     limit: int
+    next_cursor: int | None = Field(description="`cursor` of the next page; null on the last one.")

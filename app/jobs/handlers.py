@@ -2,21 +2,44 @@
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Concatenate, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, Concatenate, TypeAlias
 
 from app.db import Database
+from app.error_reports import ErrorReports
+from app.file_stores import FileStore
+from app.jobs.retries import Retries
 from app.mail import Mailer
 from app.settings import Settings
+
+USUAL_QUEUE = "default"
+SLOW_QUEUE = "slow"
 
 
 @dataclass(frozen=True)
 class JobResources:
-    """What a process holds open for all its jobs."""
+    """What a process holds open for all its jobs.
+
+    Attributes:
+        settings: Of the service.
+        database: The ways to it.
+        mailer: The way out for mails.
+        files: Where files are kept; None when they are kept nowhere.
+        error_reports: Where errors are reported; nowhere unless it is given.
+    """
 
     settings: Settings
     database: Database
     mailer: Mailer
+    files: FileStore | None = None
+    error_reports: ErrorReports = field(default_factory=ErrorReports)
+
+    async def close(self) -> None:
+        """Give everything back."""
+        if self.files is not None:
+            self.files.close()
+        await self.database.close()
+        await self.error_reports.close()
 
 
 # Jobs are done at least once: a handler must bear that it has been here before.
@@ -31,7 +54,7 @@ class Periodic:
 
     Attributes:
         handler: What does the job.
-        cron: When, in UTC, as a line of cron; a sixth field are seconds.
+        cron: When, in UTC, as a line of cron; a sixth field, the last one, are seconds.
     """
 
     handler: Callable[[JobResources], Awaitable[None]]
@@ -40,6 +63,23 @@ class Periodic:
     async def __call__(self, resources: JobResources) -> None:
         """Do the job."""
         await self.handler(resources)
+
+
+@dataclass(frozen=True)
+class Slow:
+    """A handler that may take minutes: its jobs have a queue of their own, so that no mail waits.
+
+    Attributes:
+        handler: What does the job.
+        retries: How often it is tried, when somebody waits for it; as all others if None.
+    """
+
+    handler: Handler
+    retries: Retries | None = None
+
+    async def __call__(self, resources: JobResources, **arguments: Any) -> None:  # noqa: ANN401
+        """Do the job."""
+        await self.handler(resources, **arguments)
 
 
 class UnknownJobError(LookupError):
@@ -59,8 +99,23 @@ def check(handlers: Handlers, name: str, arguments: Mapping[str, Argument]) -> H
     handler = handlers.get(name)
     if handler is None:
         raise UnknownJobError(name)
+    called = handler.handler if isinstance(handler, Slow) else handler
     try:
-        inspect.signature(handler).bind(None, **arguments)
+        inspect.signature(called).bind(None, **arguments)
     except TypeError as error:
         raise TypeError(f"The handler of the job {name} takes other arguments: {error}.") from None
     return handler
+
+
+def own_retries(handlers: Handlers) -> dict[str, Retries]:
+    """Return how often the jobs are tried that are not tried as all others, by name."""
+    return {
+        name: handler.retries
+        for name, handler in handlers.items()
+        if isinstance(handler, Slow) and handler.retries is not None
+    }
+
+
+def queue_of(handler: Handler) -> str:
+    """Return the name of the queue in which the jobs of a handler wait."""
+    return SLOW_QUEUE if isinstance(handler, Slow) else USUAL_QUEUE

@@ -1,31 +1,41 @@
-"""The worker's side of the queue: procrastinate, with the handlers as its tasks.
+"""The worker's side of the queues: procrastinate, with the handlers as its tasks.
+
+Slow jobs have a queue and a lane of their own: however many wait, and however long each takes, the
+others are done meanwhile.
 
 procrastinate's own log lines hold the arguments of jobs, so they are not passed on.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import psycopg
-from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision
+from procrastinate import App, JobContext, PsycopgConnector
 from procrastinate.exceptions import ConnectorException
-from procrastinate.jobs import Job, Status
-from procrastinate.manager import JobManager
 
+from app.error_reports import ErrorReports
 from app.jobs import housekeeping
-from app.jobs.handlers import Handler, Handlers, JobResources, Periodic
-from app.jobs.repository import QUEUE
+from app.jobs.attempts import carried_out
+from app.jobs.handlers import (
+    SLOW_QUEUE,
+    USUAL_QUEUE,
+    Handler,
+    Handlers,
+    JobResources,
+    Periodic,
+    own_retries,
+    queue_of,
+)
+from app.jobs.manager import PatientManager, Strategy
 from app.jobs.retries import Retries
-from app.jobs.running import Attempt, logged
+from app.jobs.running import Attempt
 from app.jobs.service import REQUEST_ID
 from app.log import get_logger
 from app.settings import Settings
 
-_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 # These have lines of their own, see app.jobs.running.
 _ENDS_OF_JOBS = ("job_error", "job_error_retry", "job_aborted", "job_aborted_retry")
 
@@ -36,14 +46,16 @@ class WorkerOptions:
 
     Attributes:
         concurrency: Jobs that it does at once.
+        slow: Slow jobs that it does at once, beside the others.
         heartbeat: Between two signs of life.
         stalled_after: After so long without one its jobs are given to others.
         grace: That the jobs in hand have when it is told to stop.
         poll: Between two looks for jobs that nobody has announced, such as second attempts.
-        retries: How often a job is tried.
+        retries: How often a job is tried whose handler does not say so itself.
     """
 
     concurrency: int = 4
+    slow: int = 1
     heartbeat: float = 5.0
     stalled_after: float = housekeeping.STALLED_AFTER
     grace: float = 50.0
@@ -52,22 +64,22 @@ class WorkerOptions:
 
 
 class Queue:
-    """The queue as one worker sees it. Making it connects to nothing."""
+    """The queues as one worker sees them. Making it connects to nothing."""
 
     def __init__(self, handlers: Handlers, resources: JobResources, options: WorkerOptions) -> None:
-        _keep_arguments_out_of_the_log()
+        _keep_arguments_out_of_the_log(resources.error_reports)
         self._resources = resources
         self._options = options
-        connector = PsycopgConnector(
+        self._own_retries = own_retries(handlers)
+        self._connector = PsycopgConnector(
             kwargs=connection_arguments(resources.settings),
             min_size=1,
-            max_size=options.concurrency,
+            max_size=options.concurrency + options.slow,
             timeout=resources.settings.database_pool_timeout,
         )
-        self._app = App(connector=connector)
-        self._app.job_manager = _PatientManager(self._app, options.retries)
-        for name, handler in handlers.items():
-            self._add(name, handler)
+        # Two schedules in one process would be in each other's way, so one lane alone keeps it.
+        self._usual = self._lane(handlers, scheduled=True)
+        self._slow = self._lane(handlers, scheduled=False)
 
     async def work(self, ready: Callable[[], None]) -> None:
         """Do jobs until it is cancelled; those in hand are then finished.
@@ -80,12 +92,27 @@ class Queue:
                 also return then.
         """
         options = self._options
-        await housekeeping.requeue_stalled(self._resources, options.stalled_after, options.retries)
+        await housekeeping.requeue_stalled(
+            self._resources, self._own_retries, options.stalled_after, options.retries
+        )
         try:
-            await self._app.open_async()
+            await self._connector.open_async()
             ready()
-            await self._app.run_worker_async(
-                concurrency=options.concurrency,
+            await _until_the_first_ends(
+                self._run(self._usual, USUAL_QUEUE, options.concurrency),
+                self._run(self._slow, SLOW_QUEUE, options.slow),
+            )
+        finally:
+            await self._connector.close_async()
+
+    async def _run(self, lane: App, queue: str, concurrency: int) -> None:
+        options = self._options
+        assert isinstance(lane.job_manager, PatientManager)  # noqa: S101 - see `_lane`
+        beat = asyncio.create_task(lane.job_manager.beat(options.heartbeat))
+        try:
+            await lane.run_worker_async(
+                queues=[queue],
+                concurrency=concurrency,
                 fetch_job_polling_interval=options.poll,
                 shutdown_graceful_timeout=options.grace,
                 delete_jobs="successful",
@@ -94,99 +121,63 @@ class Queue:
                 stalled_worker_timeout=options.stalled_after,
             )
         finally:
-            await self._app.close_async()
+            beat.cancel()
+            await asyncio.wait({beat})
 
-    def _add(self, name: str, handler: Handler) -> None:
-        retries = self._options.retries
+    def _lane(self, handlers: Handlers, *, scheduled: bool) -> App:
+        """Return what does the jobs of a queue; it knows all, for a job keeps its first queue.
 
+        Of the moments that no worker has seen the newest is served, however long ago it was.
+        """
+        lane = App(connector=self._connector, periodic_defaults={"max_delay": math.inf})
+        lane.job_manager = PatientManager(lane, self._resources, self._options.retries)
+        for name, handler in handlers.items():
+            retries = self._own_retries.get(name, self._options.retries)
+            task = self._task(name, handler, retries)
+            strategy = Strategy(retries)
+            add: Any = lane.task(
+                name=name, queue=queue_of(handler), pass_context=True, retry=strategy
+            )
+            made = add(task)
+            if scheduled and isinstance(handler, Periodic):
+                lane.periodic(cron=handler.cron)(made)
+        return lane
+
+    def _task(
+        self, name: str, handler: Handler, retries: Retries
+    ) -> Callable[..., Awaitable[None]]:
         async def task(context: JobContext, /, **arguments: Any) -> None:  # noqa: ANN401
             request_id = arguments.pop(REQUEST_ID, None)
-            if isinstance(handler, Periodic):
-                # The clock tells for which time, which no handler needs.
-                arguments.pop("timestamp", None)
+            tick = arguments.pop("timestamp", None) if isinstance(handler, Periodic) else None
             number = context.job.attempts + 1
-            is_last = retries.is_last(number)
-            async with logged(Attempt(name, context.job.id, number, is_last, request_id)):
-                await handler(self._resources, **arguments)
+            attempt = Attempt(name, context.job.id, number, retries.is_last(number), request_id)
+            async with carried_out(self._resources, attempt):
+                if tick is None or await housekeeping.claim_tick(self._resources, attempt, tick):
+                    await handler(self._resources, **arguments)
 
-        strategy = _Strategy(retries)
-        made: Any = self._app.task(name=name, queue=QUEUE, pass_context=True, retry=strategy)(task)
-        if isinstance(handler, Periodic):
-            self._app.periodic(cron=handler.cron)(made)
+        return task
 
 
-class _Strategy(BaseRetryStrategy):
-    def __init__(self, retries: Retries) -> None:
-        self._retries = retries
-
-    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:
-        if isinstance(exception, asyncio.CancelledError):
-            # The worker stops; that is no fault of the job.
-            return RetryDecision(retry_at=datetime.now(UTC))
-        return self.decide(job)
-
-    def decide(self, job: Job) -> RetryDecision | None:
-        attempt = job.attempts + 1
-        if self._retries.is_last(attempt):
-            return None
-        rest = timedelta(seconds=self._retries.rest(attempt))
-        return RetryDecision(retry_at=datetime.now(UTC) + rest)
-
-
-class _PatientManager(JobManager):
-    """Notes how a job ended also when the database is away for a moment, and its worker lives on.
-
-    Nobody would take the job from a worker that lives, so that it would stay as it is for ever.
-    """
-
-    def __init__(self, app: App, retries: Retries) -> None:
-        super().__init__(app.connector)
-        self._app = app
-        self._strategy = _Strategy(retries)
-
-    async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:  # noqa: FBT001
-        """Note the end of a job; one that only a newer release knows waits for it."""
-        if job.task_name not in self._app.tasks:
-            await self._put_back(job)
-            return
-        finish = super().finish_job
-        await self._note(job, lambda: finish(job, status, delete_job))
-
-    async def retry_job(self, job: Job, *arguments: Any, **options: Any) -> None:  # noqa: ANN401
-        """Note that a job is done again."""
-        retry = super().retry_job
-        await self._note(job, lambda: retry(job, *arguments, **options))
-
-    async def _put_back(self, job: Job) -> None:
-        decision = self._strategy.decide(job)
-        log = get_logger()
-        fields = {"job": job.task_name, "job_id": job.id, "attempt": job.attempts + 1}
-        what = f"Job {job.id} ({job.task_name}) is unknown to this release"
-        if decision is not None:
-            log.warning("job.retried", message=f"{what}: it waits for a newer one.", **fields)
-            await self.retry_job(job, retry_at=decision.retry_at)
-            return
-        log.error("job.failed", message=f"{what}, and no newer one has come for it.", **fields)
-        finish = super().finish_job
-        await self._note(job, lambda: finish(job, Status.FAILED, delete_job=False))
-
-    async def _note(self, job: Job, note: Callable[[], Awaitable[None]]) -> None:
-        for pause in (*_PAUSES, None):
-            try:
-                await note()
-            except ConnectorException as error:
-                if isinstance(error.__cause__, psycopg.OperationalError) and pause is not None:
-                    await asyncio.sleep(pause)
-                    continue
-                if not isinstance(error.__cause__, psycopg.errors.RaiseException):
-                    raise
-                message = f"Job {job.id} ({job.task_name}) ended, but another worker has taken it."
-                get_logger().warning("job.taken", message=message, job_id=job.id)
-            return
+async def _until_the_first_ends(*lanes: Coroutine[Any, Any, None]) -> None:
+    """Run the lanes until one of them ends, or until they are cancelled; all have ended then."""
+    running = [asyncio.create_task(lane) for lane in lanes]
+    try:
+        await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for lane in running:
+            lane.cancel()
+        ends = await asyncio.gather(*running, return_exceptions=True)
+    for end in ends:
+        if isinstance(end, Exception):
+            raise end
 
 
 class _Troubles(logging.Handler):
     """Passes on what procrastinate warns of, by its name and without its text."""
+
+    def __init__(self, error_reports: ErrorReports) -> None:
+        super().__init__()
+        self._error_reports = error_reports
 
     def emit(self, record: logging.LogRecord) -> None:
         action = getattr(record, "action", record.funcName)
@@ -197,11 +188,13 @@ class _Troubles(logging.Handler):
         message = f"procrastinate warns of {action}."
         kind = type(error).__name__ if error else None
         get_logger().warning("worker.trouble", message=message, error=kind)
+        if error is not None:
+            self._error_reports.report(error, place="worker")
 
 
-def _keep_arguments_out_of_the_log() -> None:
+def _keep_arguments_out_of_the_log(error_reports: ErrorReports) -> None:
     logger = logging.getLogger("procrastinate")
-    logger.handlers = [_Troubles()]
+    logger.handlers = [_Troubles(error_reports)]
     logger.propagate = False
     logger.setLevel(logging.WARNING)
     # It tells of each attempt to connect.

@@ -9,9 +9,9 @@ from app.accounts import Identity
 from app.dependencies import RequestOrigin, Transaction, WorkerResources
 from app.keys import service
 from app.keys.schemas import DefaultKeyView, KeyInput, KeyList, KeyView, NewKeyView
-from app.routing import Done, Identifier, errors, router_of
+from app.routing import API, Done, Identifier, errors, router_of
 
-router = router_of("/api-keys", "keys")
+router = router_of(f"{API}/api-keys", "keys")
 
 KeyReader = Annotated[Identity, session_with("profile:read")]
 KeyWriter = Annotated[Identity, session_with("profile:write")]

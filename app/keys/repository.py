@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, column, delete, func, insert, select, table, true
+from sqlalchemy import Row, delete, func, insert, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from app.keys.models import ApiKey
+from app.pruning import delete_some
 
-_USERS = table("users", column("id"))
 LISTED = (
     ApiKey.id,
     ApiKey.name,
@@ -19,11 +19,6 @@ LISTED = (
     ApiKey.expires_at,
     ApiKey.last_used_at,
 )
-
-
-async def lock_owner(session: AsyncSession, user_id: int) -> None:
-    """Let changes to the keys of a user come one after the other."""
-    await session.execute(select(_USERS.c.id).where(_USERS.c.id == user_id).with_for_update())
 
 
 async def add(session: AsyncSession, values: Mapping[str, Any]) -> Row[*tuple[Any, ...]]:
@@ -59,6 +54,6 @@ async def remove(
     return (await session.execute(statement)).scalars().all()
 
 
-async def remove_expired(session: AsyncSession, before: datetime) -> None:
-    """Remove the keys that expired before a time."""
-    await session.execute(delete(ApiKey).where(ApiKey.expires_at < before))
+async def remove_expired(session: AsyncSession, most: int, before: datetime) -> int:
+    """Remove keys that expired before a time; return how many."""
+    return await delete_some(session, ApiKey, most, ApiKey.expires_at < before)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -18,7 +19,9 @@ from app.errors import (
 )
 from app.keys import repository
 from app.opaque_tokens import hash_token, new_token
+from app.owners import lock_account
 from app.permissions import default_key_scopes
+from app.pruning import BATCH, until_none_is_left
 from app.sessions import goes_on
 
 DEFAULT_NAME = "default"
@@ -87,7 +90,7 @@ async def make(
         raise InvalidInputError("expires_at", "The end of a key must lie in the future.")
     account, scopes = identity.account, _scopes_for(identity, wanted)
     # Two requests at once would both find room for one more, or replace the default key twice.
-    await repository.lock_owner(session, account.id)
+    await lock_account(session, account.id)
     # A password reset that came between has revoked all keys: none may follow on it.
     if identity.session_id is not None and not await goes_on(session, identity.session_id):
         raise NotAuthenticatedError
@@ -167,9 +170,10 @@ async def revoke_all(
         await record(session, Event("key.revoked", origin, user_id, actor_id, said))
 
 
-async def clean_up(session: AsyncSession) -> None:
+async def clean_up(database: Database, batch: int = BATCH) -> None:
     """Forget keys that have expired long ago."""
-    await repository.remove_expired(session, datetime.now(UTC) - _KEPT_AFTER_EXPIRY)
+    forget = partial(repository.remove_expired, before=datetime.now(UTC) - _KEPT_AFTER_EXPIRY)
+    await until_none_is_left(database, forget, batch)
 
 
 async def _revoke(

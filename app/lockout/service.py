@@ -11,10 +11,13 @@ known and unknown names are treated alike.
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.db import Database
 from app.lockout import repository
+from app.pruning import BATCH, until_none_is_left
 from app.settings import Settings
 
 STRANGERS = ""
@@ -126,10 +129,11 @@ async def unlock(session: AsyncSession, subject: bytes) -> bool:
     return await repository.reset(session, subject, datetime.now(UTC))
 
 
-async def clean_up(session: AsyncSession) -> None:
+async def clean_up(database: Database, batch: int = BATCH) -> None:
     """Forget what says nothing any more."""
     now = datetime.now(UTC)
-    await repository.delete_stale(session, now, now - _FORGOTTEN_AFTER)
+    forget = partial(repository.delete_stale, now=now, before=now - _FORGOTTEN_AFTER)
+    await until_none_is_left(database, forget, batch)
 
 
 def _delay(failures: int) -> timedelta:

@@ -8,10 +8,10 @@ from app.dependencies import RequestOrigin, Transaction, WorkerResources
 from app.rate_limits import limited
 from app.recovery import service
 from app.recovery.schemas import ResetInput, ResetRequest, TokenInput
-from app.routing import Done, router_of
+from app.routing import API, Done, router_of
 from app.users import UserView
 
-router = router_of("/users", "users")
+router = router_of(f"{API}/users", "users")
 
 RESET_MESSAGE = "If an account has this address, a mail is on its way to it."
 

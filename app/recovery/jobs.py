@@ -4,11 +4,14 @@ A job names an account; the token is made when the mail is sent, so that no queu
 holds one.
 """
 
+from contextlib import suppress
+
 from app import users
 from app.accounts import Account
+from app.errors import UnavailableError
 from app.jobs.handlers import JobResources
-from app.mail import render
-from app.recovery.service import Purpose, make_token
+from app.mail import Mail, render
+from app.recovery.service import Purpose, make_token, note_unsent
 from app.settings import Settings
 
 
@@ -48,26 +51,37 @@ async def tell_email_changed(resources: JobResources, user_id: int, old: str, ne
     async with resources.database.reading() as connection:
         account = await users.find_user(connection, user_id=user_id)
     if account is not None:
-        mail = render("email_changed", name=_name(account), new_address=masked(new))
+        # Whether the old address was verified, the account does not tell any more.
+        mail = render("email_changed", name=account.username, new_address=masked(new))
         await resources.mailer.send(old, mail)
 
 
 async def _send_token(
     resources: JobResources, account: Account, token: str, purpose: Purpose
 ) -> None:
-    settings = resources.settings
+    try:
+        mail = _with_token(resources.settings, account, token, purpose)
+        await resources.mailer.send(account.email, mail)
+    except Exception:
+        # The next attempt makes a token of its own: those of an outage must not use up the hour's.
+        with suppress(UnavailableError):
+            async with resources.database.writing() as session:
+                await note_unsent(session, token)
+        raise
+
+
+def _with_token(settings: Settings, account: Account, token: str, purpose: Purpose) -> Mail:
     page, seconds = {
         Purpose.VERIFY: ("verify-email", settings.verification_lifetime),
         Purpose.RESET: ("password-reset", settings.password_reset_lifetime),
     }[purpose]
-    mail = render(
+    return render(
         purpose.value,
         name=_name(account),
         token=token,
         link=link_to(settings, page, token),
         lifetime=in_words(seconds),
     )
-    await resources.mailer.send(account.email, mail)
 
 
 def link_to(settings: Settings, page: str, token: str) -> str | None:
@@ -96,4 +110,8 @@ def masked(email: str) -> str:
 
 
 def _name(account: Account) -> str:
-    return account.full_name or account.username
+    """Return how to greet whoever reads the mails to an account's address.
+
+    Until that is known to be its owner, nothing that somebody else wrote must come by our mails.
+    """
+    return account.full_name if account.email_verified and account.full_name else account.username

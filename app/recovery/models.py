@@ -20,5 +20,6 @@ class MailToken(Base):
     email: Mapped[str] = mapped_column(String(320))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, server_default=func.now())
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    failed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     __table_args__ = (Index("uq_mail_tokens_token_hash", "token_hash", unique=True),)

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from sqlalchemy import Row, delete, func, insert, select
+from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from app.pruning import delete_some
 from app.recovery.models import MailToken
 
 # The user and the address of a token.
@@ -19,7 +20,7 @@ async def add(session: AsyncSession, values: Mapping[str, Any]) -> None:
 
 
 async def count_since(session: AsyncSession, user_id: int, purpose: str, since: datetime) -> int:
-    """Return how many tokens of a kind were made for a user lately."""
+    """Return how many tokens of a kind a user was sent lately, or is being sent."""
     query = (
         select(func.count())
         .select_from(MailToken)
@@ -27,9 +28,17 @@ async def count_since(session: AsyncSession, user_id: int, purpose: str, since: 
             MailToken.user_id == user_id,
             MailToken.purpose == purpose,
             MailToken.created_at > since,
+            MailToken.failed_at.is_(None),
         )
     )
     return (await session.execute(query)).scalar_one()
+
+
+async def mark_failed(session: AsyncSession, token_hash: bytes, now: datetime) -> None:
+    """Note that the mail with a token was not taken; the token stays good."""
+    await session.execute(
+        update(MailToken).where(MailToken.token_hash == token_hash).values(failed_at=now)
+    )
 
 
 async def find(
@@ -67,6 +76,6 @@ async def withdraw(session: AsyncSession, user_id: int, purpose: str) -> None:
     )
 
 
-async def delete_expired(session: AsyncSession, now: datetime) -> None:
-    """Forget tokens whose time is over."""
-    await session.execute(delete(MailToken).where(MailToken.expires_at < now))
+async def delete_expired(session: AsyncSession, most: int, now: datetime) -> int:
+    """Forget tokens whose time is over; return how many."""
+    return await delete_some(session, MailToken, most, MailToken.expires_at < now)

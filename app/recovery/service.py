@@ -2,14 +2,19 @@
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import keys, lockout, sessions, users
 from app.accounts import Account, Origin
 from app.audit import Event, record
+from app.db import Database
 from app.errors import BadRequestError
+from app.log import get_logger
 from app.opaque_tokens import hash_token, new_token
+from app.owners import lock_account
+from app.pruning import BATCH, until_none_is_left
 from app.recovery import repository
 from app.resources import Resources
 from app.sessions import Reason
@@ -58,10 +63,17 @@ async def request_reset(
 async def make_token(
     session: AsyncSession, settings: Settings, account: Account, purpose: Purpose
 ) -> str | None:
-    """Return a new token for an account's mail; nothing when it has had enough mails."""
+    """Return a new token for an account's mail; nothing when it has had enough mails.
+
+    It counts as sent until `note_unsent`: a worker that is killed may have sent it.
+    """
+    # Jobs that come at the same time count one after the other.
+    await lock_account(session, account.id)
     now = datetime.now(UTC)
     recent = await repository.count_since(session, account.id, purpose, now - timedelta(hours=1))
     if recent >= _MAILS_AN_HOUR:
+        message = "A mail was left out: its account has had as many in this hour as it gets."
+        get_logger().info("mail.left_out", message=message)
         return None
     seconds = (
         settings.verification_lifetime
@@ -81,6 +93,14 @@ async def make_token(
         },
     )
     return token
+
+
+async def note_unsent(session: AsyncSession, token: str) -> None:
+    """Let the mail with a token not count, because the mail server did not take it.
+
+    The token stays good: where the connection was lost, the mail may have come all the same.
+    """
+    await repository.mark_failed(session, hash_token(token), datetime.now(UTC))
 
 
 async def verify_email(session: AsyncSession, token: str, origin: Origin) -> Account:
@@ -122,9 +142,7 @@ async def reset_password(resources: Resources, token: str, password: str, origin
         account = found and await users.find_user(connection, user_id=found.user_id)
     if not found or not account:
         raise InvalidMailTokenError
-    users.check_password(
-        password, account.username, account.email, resources.settings, field="new_password"
-    )
+    users.check_password(password, account, resources.settings, field="new_password")
     password_hash = await resources.passwords.hash(password)
     async with resources.database.writing() as session:
         await _take_over(resources, session, account, token_hash, password_hash, origin)
@@ -147,6 +165,7 @@ async def _take_over(  # noqa: PLR0913, PLR0917 - whose, by what, from where
     rules = lockout.Rules.of(resources.settings)
     subject = lockout.subject_of("login", owned.username)
     unlocked = await lockout.forgive(session, rules, subject, origin.network)
+    unlocked |= await users.unlock_proof(session, owned)
     account = (await users.lock_user(session, owned.id)).account
     taken = await repository.take(session, token_hash, Purpose.RESET, datetime.now(UTC))
     if taken is None or account.email != taken.email or not account.is_active:
@@ -167,6 +186,7 @@ async def withdraw_resets(session: AsyncSession, user_id: int) -> None:
     await repository.withdraw(session, user_id, Purpose.RESET)
 
 
-async def clean_up(session: AsyncSession) -> None:
+async def clean_up(database: Database, batch: int = BATCH) -> None:
     """Forget what has expired."""
-    await repository.delete_expired(session, datetime.now(UTC))
+    forget = partial(repository.delete_expired, now=datetime.now(UTC))
+    await until_none_is_left(database, forget, batch)

@@ -16,6 +16,7 @@ from app.sessions.service import (
     of_token,
     open_session,
     rotate,
+    when_ended,
 )
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "of_token",
     "open_session",
     "rotate",
+    "when_ended",
 ]

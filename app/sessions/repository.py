@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from app.pruning import delete_some
 from app.sessions.models import RefreshToken, UserSession
 
 LISTED = (
@@ -115,8 +116,8 @@ async def end(  # noqa: PLR0913 - whose, which, when and why
 
 async def end_surplus(
     session: AsyncSession, user_id: int, now: datetime, reason: str, kept: int
-) -> None:
-    """End the sessions of a user beyond a number: those that were not used for the longest time."""
+) -> Sequence[int]:
+    """End the sessions of a user beyond a number, those unused for longest; return their ids."""
     surplus = (
         select(UserSession.id)
         .where(
@@ -127,15 +128,17 @@ async def end_surplus(
         .order_by(UserSession.last_used_at.desc(), UserSession.id.desc())
         .offset(kept)
     )
-    await session.execute(
+    statement = (
         update(UserSession)
         .where(UserSession.id.in_(surplus))
         .values(ended_at=now, end_reason=reason)
+        .returning(UserSession.id)
     )
+    return (await session.execute(statement)).scalars().all()
 
 
 async def list_live(
-    connection: AsyncConnection, user_id: int, now: datetime
+    connection: AsyncConnection, user_id: int, now: datetime, used_after: datetime
 ) -> Sequence[Row[*tuple[Any, ...]]]:
     """Return the sessions of a user that go on, the one used last first."""
     query = (
@@ -144,6 +147,7 @@ async def list_live(
             UserSession.user_id == user_id,
             UserSession.ended_at.is_(None),
             UserSession.expires_at > now,
+            UserSession.last_used_at > used_after,
         )
         .order_by(UserSession.last_used_at.desc(), UserSession.id.desc())
         .limit(200)
@@ -163,7 +167,11 @@ async def owner_of_token(
     return (await connection.execute(query)).first()
 
 
-async def delete_expired(session: AsyncSession, now: datetime) -> None:
-    """Forget sessions and refresh tokens whose time is over; used ones stay until then."""
-    await session.execute(delete(RefreshToken).where(RefreshToken.expires_at < now))
-    await session.execute(delete(UserSession).where(UserSession.expires_at < now))
+async def delete_expired_tokens(session: AsyncSession, most: int, now: datetime) -> int:
+    """Forget refresh tokens whose time is over, used ones too; return how many."""
+    return await delete_some(session, RefreshToken, most, RefreshToken.expires_at < now)
+
+
+async def delete_expired(session: AsyncSession, most: int, now: datetime) -> int:
+    """Forget sessions whose time is over, with their refresh tokens; return how many."""
+    return await delete_some(session, UserSession, most, UserSession.expires_at < now)

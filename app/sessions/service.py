@@ -5,22 +5,28 @@ second time is in two hands, and nobody can tell which of them is the thief's, s
 """
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from app.accounts import Credential, Origin
-from app.db import Database
+from app.db import Database, after_commit
 from app.opaque_tokens import hash_token, new_token
+from app.pruning import BATCH, until_none_is_left
 from app.sessions import repository
 from app.settings import Settings
 
 # What an old token and its nonce become; several with several keys, the current one's first.
 Successors = Callable[[str, bytes], Sequence[str]]
 
+# Is told the ids of sessions that have ended, when that is in the database.
+TellEnded = Callable[[Sequence[int]], Awaitable[None]]
+
+_TELL = "tell_ended_sessions"
 _PREFIX = "hrt_"
 _NONCE_BYTES = 16
 
@@ -121,9 +127,10 @@ async def open_session(  # noqa: PLR0913 - whose, how, what for, from where
             "expires_at": ends,
         },
     )
-    await repository.end_surplus(
+    surplus = await repository.end_surplus(
         session, user_id, now, Reason.TOO_MANY.value, settings.sessions_per_user
     )
+    _tell_later(session, surplus)
     token = new_token(_PREFIX)
     seconds = await _add_token(session, settings, session_id, token, now, ends)
     return Opened(session_id, token, seconds)
@@ -212,7 +219,9 @@ async def _add_token(  # noqa: PLR0913, PLR0917 - the columns of one row
 async def end(session: AsyncSession, user_id: int, reason: Reason, *, only: int) -> bool:
     """End one session of a user; say whether it went on until now."""
     now = datetime.now(UTC)
-    return bool(await repository.end(session, user_id, now, reason.value, only=only))
+    ended = await repository.end(session, user_id, now, reason.value, only=only)
+    _tell_later(session, ended)
+    return bool(ended)
 
 
 async def end_all(
@@ -220,7 +229,20 @@ async def end_all(
 ) -> int:
     """End all sessions of a user, or all but one; return how many went on until now."""
     now = datetime.now(UTC)
-    return len(await repository.end(session, user_id, now, reason.value, keep=keep))
+    ended = await repository.end(session, user_id, now, reason.value, keep=keep)
+    _tell_later(session, ended)
+    return len(ended)
+
+
+def when_ended(database: Database, tell: TellEnded) -> None:
+    """Have something told of each session that ends in the transactions of a database."""
+    database.known[_TELL] = tell
+
+
+def _tell_later(session: AsyncSession, session_ids: Sequence[int]) -> None:
+    tell: TellEnded | None = session.info.get(_TELL)
+    if tell is not None and session_ids:
+        after_commit(session, lambda: tell(session_ids))
 
 
 async def goes_on(session: AsyncSession, session_id: int) -> bool:
@@ -234,13 +256,23 @@ async def of_token(connection: AsyncConnection | AsyncSession, token: str) -> Ow
     return Owner(*found) if found else None
 
 
-async def list_sessions(database: Database, user_id: int) -> list[Session]:
-    """Return the sessions of a user that go on, the one used last first."""
+async def list_sessions(database: Database, settings: Settings, user_id: int) -> list[Session]:
+    """Return the sessions of a user that go on, the one used last first.
+
+    Each ends when its newest refresh token does, if it is not used before.
+    """
+    now, unused = datetime.now(UTC), timedelta(seconds=settings.refresh_token_lifetime)
     async with database.reading() as connection:
-        rows = await repository.list_live(connection, user_id, datetime.now(UTC))
-    return [Session(*row) for row in rows]
+        rows = await repository.list_live(connection, user_id, now, now - unused)
+    listed = [Session(*row) for row in rows]
+    return [
+        replace(one, expires_at=min(one.expires_at, one.last_used_at + unused)) for one in listed
+    ]
 
 
-async def clean_up(session: AsyncSession) -> None:
+async def clean_up(database: Database, batch: int = BATCH) -> None:
     """Forget what has expired."""
-    await repository.delete_expired(session, datetime.now(UTC))
+    now = datetime.now(UTC)
+    # No token outlives its session, so that no session takes many with it.
+    for forget in (repository.delete_expired_tokens, repository.delete_expired):
+        await until_none_is_left(database, partial(forget, now=now), batch)

@@ -10,7 +10,7 @@ from app.users.administration import (
     set_role,
 )
 from app.users.password_rules import check_password, common_passwords
-from app.users.proof import prove_password
+from app.users.proof import prove_password, unlock_proof
 from app.users.schemas import Password, Registration, UserView
 from app.users.service import (
     VERIFY_EMAIL,
@@ -51,4 +51,5 @@ __all__ = [
     "reopen_account",
     "set_password_hash",
     "set_role",
+    "unlock_proof",
 ]

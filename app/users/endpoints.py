@@ -7,12 +7,12 @@ from app.accounts import Account, Identity
 from app.dependencies import RequestOrigin, Transaction, WorkerResources
 from app.errors import SessionNeededError
 from app.rate_limits import limited
-from app.routing import errors, router_of
+from app.routing import API, errors, router_of
 from app.users import administration, service
 from app.users.proof import prove_password
 from app.users.schemas import ProfileChange, Registration, UserView
 
-router = router_of("/users", "users")
+router = router_of(f"{API}/users", "users")
 
 
 @router.post(

@@ -1,13 +1,17 @@
 """Which passwords are too weak."""
 
+import re
 import string
 from functools import cache
+from typing import Protocol
 
 from app.errors import InvalidInputError
 from app.settings import Settings
 
 MINIMUM_LENGTH = 8
 MAXIMUM_LENGTH = 128
+# Of a full name: letters and digits in a row, such as both parts of Anne-Marie.
+_WORDS = re.compile(r"[^\W_]{3,}")
 
 # Variations that the list of the library does not have, and that these rules would let pass.
 _VARIATIONS = frozenset(
@@ -40,15 +44,30 @@ class WeakPasswordError(InvalidInputError):
     code = "weak_password"
 
 
+class Named(Protocol):
+    """What an owner is called, before there is an account and after."""
+
+    @property
+    def username(self) -> str:
+        """The name of the account."""
+
+    @property
+    def email(self) -> str:
+        """The address."""
+
+    @property
+    def full_name(self) -> str:
+        """The name among people, or nothing."""
+
+
 def check_password(
-    password: str, username: str, email: str, settings: Settings, *, field: str = "password"
+    password: str, owner: Named, settings: Settings, *, field: str = "password"
 ) -> None:
     """Refuse a password that is too short, too plain, common, or made of a name.
 
     Args:
         password: the one to judge.
-        username: of the account.
-        email: of the account.
+        owner: whose it is to be.
         settings: whether it needs all kinds of characters, and the names of the service.
         field: where it stands in the request.
 
@@ -67,7 +86,8 @@ def check_password(
     folded = password.casefold()
     if folded in common_passwords():
         raise WeakPasswordError(field, "This password is one of those that are tried first.")
-    for name in (username, email.partition("@")[0]):
+    words = _WORDS.findall(owner.full_name)
+    for name in (owner.username, owner.email.partition("@")[0], *words):
         if name.casefold() in folded and len(name) >= len(password) / 3:
             raise WeakPasswordError(field, "A password must not be made of your own name.")
     for word in settings.password_context_words:

@@ -1,5 +1,7 @@
 """Proving again, while logged in, that the password is known."""
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from app import lockout
 from app.accounts import Account, Origin
 from app.audit import Event, record
@@ -23,7 +25,7 @@ async def prove_password(
         stored = await repository.password_hash(connection, account.id)
     right, _ = await resources.passwords.verify(password, stored)
     rules = lockout.Rules.of(resources.settings)
-    subject = lockout.subject_of("current-password", str(account.id))
+    subject = _subject(account)
     async with resources.database.writing() as session:
         gate = await lockout.enter(session, rules, subject, lockout.STRANGERS, right=right)
         if gate.passed:
@@ -34,3 +36,15 @@ async def prove_password(
     if not gate.passed or stored is None:
         raise IncorrectPasswordError
     return stored
+
+
+async def unlock_proof(session: AsyncSession, account: Account) -> bool:
+    """Forget the wrong passwords of an account that is logged in; say whether it was locked.
+
+    It comes after the counters of the login, in whatever takes both.
+    """
+    return await lockout.unlock(session, _subject(account))
+
+
+def _subject(account: Account) -> bytes:
+    return lockout.subject_of("current-password", str(account.id))

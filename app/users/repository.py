@@ -137,7 +137,7 @@ async def set_password_hash(session: AsyncSession, user_id: int, password_hash: 
 def _filtered(query: Select[*tuple[Any, ...]], search: str | None) -> Select[*tuple[Any, ...]]:
     if not search:
         return query
-    pattern = like_pattern(search)
+    pattern = func.lower(like_pattern(search))
     columns = (User.username, User.email, User.full_name)
     return query.where(or_(*(func.lower(one).like(pattern, escape="/") for one in columns)))
 

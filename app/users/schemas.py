@@ -5,13 +5,15 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from app.text import NO_NUL, Address
+from app.text import ONE_LINE, Address
 
 Username = Annotated[
     str,
     StringConstraints(min_length=3, max_length=50, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"),
 ]
-FullName = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200, pattern=NO_NUL)]
+FullName = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=200, pattern=ONE_LINE)
+]
 # The rules of passwords are the service's; this bound keeps a huge one from being looked at.
 Password = Annotated[str, Field(max_length=1024, examples=["Correct-horse-7"])]
 

@@ -113,7 +113,7 @@ async def register(
         EmailTakenError: when another account has the address.
     """
     username, email = registration.username, registration.email
-    check_password(registration.password, username, email, resources.settings)
+    check_password(registration.password, registration, resources.settings)
     # Before the first query, so that no connection is held while the password waits its turn.
     password_hash = await resources.passwords.hash(registration.password)
     taken = await repository.taken_fields(session, username, email)

@@ -51,5 +51,5 @@ def uv() -> Path:
     beside = Path(sys.executable).with_name("uv")
     found = str(beside) if beside.is_file() else shutil.which("uv")
     if found is None:
-        raise ArtifactError("There is no uv on this controller: run `make setup`.")
+        raise ArtifactError("There is no uv on this controller: run `make environment`.")
     return Path(found)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from deploy.logged import ROOT, run_logged
 REPORTS = ROOT / ".slipway/reports"
 _LAST_LINES = 80
 _LONGEST_REASON = 400
+_AT_ONCE = 2
 
 
 @dataclass
@@ -83,14 +85,29 @@ def run_phase(outcome: Outcome) -> None:
     started = time.monotonic()
     outcome.good = False
     try:
-        for step in PHASES[outcome.name](ROOT):
-            counted = run_step(step, outcome.name)
-            outcome.count.add(counted)
-            if counted.failed and step.reports:
+        for steps in abreast(PHASES[outcome.name](ROOT)):
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                counts = list(pool.map(lambda step: run_step(step, outcome.name), steps))
+            for counted in counts:
+                outcome.count.add(counted)
+            if any(
+                counted.failed and step.reports for step, counted in zip(steps, counts, strict=True)
+            ):
                 break
         outcome.good = not outcome.count.failed
     finally:
         outcome.seconds = time.monotonic() - started
+
+
+def abreast(steps: list[Step]) -> list[list[Step]]:
+    """Put the steps together that run at the same time."""
+    groups: list[list[Step]] = []
+    for step in steps:
+        if step.beside and groups:
+            groups[-1].append(step)
+        else:
+            groups.append([step])
+    return groups
 
 
 def run_step(step: Step, phase: str) -> Count:
@@ -127,7 +144,7 @@ def _quietly(step: Step, environment: dict[str, str]) -> int:
 
     def tell(line: str) -> None:
         if step.progress and any(mark in line for mark in step.progress):
-            say(f"        {line.strip()}")
+            say(f"        {step.name}: {line.strip()}")
 
     code = run_logged(step.command, log, tell, environment)
     if code:

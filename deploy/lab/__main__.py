@@ -179,7 +179,6 @@ def _new(state: Path, options: argparse.Namespace) -> Lab:
         network6=network.local_network6(key),
         aliases=tuple(options.alias or ["harbour"]),
         hosts=settings.parse_hosts(options.host or [_DEFAULT_HOST]),
-        forwarding=network.forwarding(),
         mail_port=options.mail_port,
     )
     settings.save(lab)

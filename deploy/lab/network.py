@@ -13,13 +13,11 @@ from deploy.lab.settings import Lab
 
 _HOSTS = Path("/etc/hosts")
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+# There while the controller forwards packets for labs alone: the last of them ends it, whichever it
+# is.
+_FORWARDS_FOR_LABS = Path("/run/slipway-lab-forwarding")
 # Private addresses (RFC 1918) that few networks use.
 _POOL = ipaddress.IPv4Network("10.213.0.0/16")
-
-
-def forwarding() -> bool:
-    """Tell whether the controller forwards packets."""
-    return _FORWARDING.read_text().strip() == "1"
 
 
 def free_network(key: str) -> str:
@@ -59,7 +57,8 @@ def up(lab: Lab) -> None:
         # Without nodad the authority could not listen on it for a second.
         run("ip", "address", "add", f"{lab.address6(1)}/64", "dev", lab.bridge, "nodad")
     run("ip", "link", "set", lab.bridge, "up")
-    if not forwarding():
+    if _FORWARDING.read_text().strip() != "1":
+        _FORWARDS_FOR_LABS.touch()
         _FORWARDING.write_text("1")
     table = f"slipway_{lab.key}"
     run(
@@ -83,8 +82,9 @@ def down(lab: Lab) -> None:
     run("nft", "delete", "table", "ip", f"slipway_{lab.key}", check=False)
     run("ip", "link", "delete", lab.bridge, check=False)
     others = "table ip slipway_" in run("nft", "list", "tables", check=False)
-    if not lab.forwarding and not others:
+    if not others and _FORWARDS_FOR_LABS.exists():
         _FORWARDING.write_text("0")
+        _FORWARDS_FOR_LABS.unlink()
     _write_names(lab, [])
 
 

@@ -57,7 +57,6 @@ class Lab:
         network6: IPv6 network (RFC 4193).
         aliases: Names in its domain that lead to the balancer or else to the first host.
         hosts: Its hosts.
-        forwarding: Whether the controller forwarded packets before the lab came.
         mail_port: Where the controller takes the mail of the hosts, on the bridge.
     """
 
@@ -68,7 +67,6 @@ class Lab:
     network6: str
     aliases: tuple[str, ...]
     hosts: tuple[Host, ...]
-    forwarding: bool
     mail_port: int = DEFAULT_MAIL_PORT
 
     @property
@@ -200,6 +198,8 @@ def load(state: Path) -> Lab | None:
         Host(**(host | {"groups": tuple(host["groups"])})) for host in values["hosts"]
     )
     values["aliases"] = tuple(values["aliases"])
+    # Labs of older versions have it.
+    values.pop("forwarding", None)
     # The folder may have been moved with its clone: where it is now decides.
     return Lab(**(values | {"state": state.resolve(), "cache": Path(values["cache"])}))
 

@@ -211,6 +211,8 @@ def _tell(host: Host, settings: Settings, say: Callable[[str], None]) -> None:
     say("It does not reach every host of the group app yet:")
     for line in (answer.stdout.strip() + "\n" + answer.stderr.strip()).strip().splitlines():
         say(f"  {line}")
-    say("Its public key belongs into base_admin_keys of the inventory (then run playbook.yml):")
+    say("Its public key belongs to the user that Ansible comes as: where ansible_user is")
+    say("base_admin_user, into base_admin_keys of the inventory (then run playbook.yml);")
+    say("else into the authorized_keys of that user:")
     say(f"  {public}")
     say(f"and the host keys of the hosts into {settings.state}/.ssh/known_hosts (ssh-keyscan(1)).")

@@ -1,6 +1,7 @@
 """The service on real servers."""
 
 import asyncio
+import functools
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
@@ -19,11 +21,17 @@ import redis
 from asgi_lifespan import LifespanManager
 from fastapi import FastAPI
 
+from app.db import Database
 from app.job_handlers import handlers
+from app.jobs.queue import WorkerOptions
+from app.jobs.service import Jobs
 from app.main import create_app
 from app.settings import Settings
 from app.worker import run as run_worker
+from tests.app.consoles import Result, RunConsole, host_environment, run_console
 from tests.app.smtp_servers import Inbox, running_smtp
+from tests.app.worker_for_tests import handlers as handlers_for_tests
+from tests.app.workers import Enqueue, StartWorker, start_worker_in
 from tests.services import (
     OWNER,
     PostgreSQL,
@@ -79,8 +87,8 @@ async def empty_stores(postgresql: PostgreSQL, redis_server: RedisServer) -> Non
     """Empty the tables and the cache."""
     connection = await asyncpg.connect(host=str(postgresql.folder), user=OWNER, database="harbour")
     await connection.execute(
-        "TRUNCATE users, audit_events, login_counters, procrastinate_jobs, procrastinate_workers "
-        "RESTART IDENTITY CASCADE"
+        "TRUNCATE users, audit_events, login_counters, procrastinate_jobs, procrastinate_workers, "
+        "job_failures, job_ticks RESTART IDENTITY CASCADE"
     )
     await connection.close()
     with redis.Redis(unix_socket_path=str(redis_server.socket)) as client:
@@ -93,8 +101,22 @@ async def empty(postgresql: PostgreSQL, database_url: str, redis_server: RedisSe
     await empty_stores(postgresql, redis_server)
 
 
+@pytest.fixture(scope="module")
+async def empty_once(postgresql: PostgreSQL, database_url: str, redis_server: RedisServer) -> None:
+    """Begin a module whose tests share a running service with nothing of other modules."""
+    await empty_stores(postgresql, redis_server)
+
+
 @pytest.fixture(scope="session")
-def settings_with(database_url: str, redis_server: RedisServer) -> Callable[..., Settings]:
+def file_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the service keeps files, for all tests."""
+    return tmp_path_factory.mktemp("files")
+
+
+@pytest.fixture(scope="session")
+def settings_with(
+    database_url: str, redis_server: RedisServer, file_folder: Path
+) -> Callable[..., Settings]:
     """Make production settings for the real servers."""
 
     def make(**changes: Any) -> Settings:
@@ -106,10 +128,15 @@ def settings_with(database_url: str, redis_server: RedisServer) -> Callable[...,
             "limit_login": "1000/minute",
             "limit_register": "1000/minute",
             "limit_search": "1000/minute",
+            "limit_export": "1000/minute",
             "limit_mail": "1000/minute",
             "limit_profile": "1000/minute",
             "limit_secret": "1000/minute",
+            "limit_upload": "1000/minute",
+            "limit_report": "1000/minute",
             "limit_default": "",
+            "file_folder": file_folder,
+            "file_reserve": 0,
             "release": "v9.8.7",
             "database_read_pool_size": 4,
             "database_write_pool_size": 4,
@@ -245,7 +272,7 @@ async def start_post(
     with ExitStack() as stack:
         workers: list[asyncio.Task[None]] = []
 
-        def start(**changes: Any) -> Post:
+        def start(options: WorkerOptions | None = None, **changes: Any) -> Post:
             inbox = stack.enter_context(running_smtp())
             settings = settings_with(
                 mail_host="127.0.0.1",
@@ -255,7 +282,9 @@ async def start_post(
                 log_output="json",
                 **changes,
             )
-            workers.append(loop.create_task(run_worker(settings, handlers)))
+            # One job at a time, so that mails come in the order in which they were asked for.
+            work = run_worker(settings, handlers, options or WorkerOptions(concurrency=1))
+            workers.append(loop.create_task(work))
             return Post(inbox, sql)
 
         yield start
@@ -272,3 +301,43 @@ async def start_post(
 async def post(start_post: StartPost) -> Post:
     """A worker with the usual settings."""
     return start_post()
+
+
+@pytest.fixture
+def start_worker(empty: None, database_url: str, tmp_path: Path) -> Iterator[StartWorker]:
+    """Start workers with options that differ from the usual ones; all end with the test."""
+    environment = {"APP_DATABASE_URL": database_url, "APP_TOKEN_SECRET": SECRET}
+    with ExitStack() as stack:
+        yield functools.partial(start_worker_in, tmp_path, environment, stack)
+
+
+@pytest.fixture
+async def enqueue(empty: None, settings_with: Callable[..., Settings]) -> AsyncIterator[Enqueue]:
+    """Store jobs as a request does."""
+    settings = settings_with()
+    jobs, database = Jobs(settings, handlers_for_tests), Database(settings)
+
+    async def go(name: str, **arguments: str | int) -> None:
+        async with database.writing() as session:
+            await jobs.enqueue(session, name, **arguments)
+
+    yield go
+    await database.close()
+
+
+@pytest.fixture
+def environment(empty: None, database_url: str, tmp_path: Path) -> dict[str, str]:
+    """What a unit of the host gives: settings, credentials and who acts."""
+    return host_environment(tmp_path, database_url, SECRET)
+
+
+@pytest.fixture
+def console(environment: dict[str, str]) -> RunConsole:
+    """Run one command of the console, which never shows the password."""
+
+    def run(*arguments: str | bytes, **options: str) -> Result:
+        result = run_console(environment, *arguments, **options)
+        assert PASSWORD not in result.stdout + result.stderr
+        return result
+
+    return run

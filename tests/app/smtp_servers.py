@@ -34,6 +34,8 @@ class Inbox:
     rcpt_answer: str = ""
     data_answer: str = ""
     hangs_up: bool = False
+    # So many mails more are not taken now.
+    refusals: int = 0
 
     async def handle_RCPT(  # noqa: N802
         self, server: SMTP, session: Any, envelope: Envelope, address: str, options: list[str]
@@ -47,6 +49,9 @@ class Inbox:
         if self.hangs_up:
             assert server.transport is not None
             server.transport.close()
+        if self.refusals:
+            self.refusals -= 1
+            return "451 Try again later"
         if self.data_answer:
             return self.data_answer
         assert isinstance(envelope.content, bytes)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
@@ -33,6 +34,7 @@ CALLERS = (NOBODY, *SESSIONS.values(), *KEYS.values())
 
 VERIFY, RESET = "hmt_verify", "hmt_reset"
 ITEM = {"title": "Lamp", "price": "9.99", "quantity": 1}
+BOOK = {"title": "Emma", "author": "Jane Austen", "isbn": "9780141439587", "price": "7.50"}
 BODIES: dict[Operation, dict[str, Any]] = {
     ("POST", "/api/v1/users/register"): {
         "json": {"username": "newcomer", "email": "new@example.com", "password": PASSWORD}
@@ -53,13 +55,29 @@ BODIES: dict[Operation, dict[str, Any]] = {
     ("POST", "/api/v1/items"): {"json": ITEM},
     ("PUT", "/api/v1/items/{item_id}"): {"json": ITEM},
     ("PATCH", "/api/v1/items/{item_id}"): {"json": {"quantity": 2}},
+    ("POST", "/api/v1/books"): {"json": BOOK},
+    ("PUT", "/api/v1/books/{book_id}"): {"json": {"title": "Persuasion"}},
+    ("POST", "/api/v1/files/upload"): {"files": {"file": ("notes.txt", b"Hello.")}},
+    ("POST", "/api/v1/files/upload-multiple"): {
+        "files": [("files", ("notes.txt", b"Hello.")), ("files", ("more.csv", b"a,b"))]
+    },
 }
 
 
 class Stage:
     """One instance of the service with an account of every role, set back before each request."""
 
-    TABLES = ("users", "sessions", "refresh_tokens", "api_keys", "items", "mail_tokens")
+    TABLES = (
+        "users",
+        "sessions",
+        "refresh_tokens",
+        "api_keys",
+        "items",
+        "books",
+        "files",
+        "mail_tokens",
+        "tasks",
+    )
 
     def __init__(self, client: httpx.AsyncClient, connection: Any) -> None:
         self.client = client
@@ -68,6 +86,7 @@ class Stage:
         self._ids: dict[str, dict[str, int]] = {}
         self._refresh_token = ""
         self._granted: dict[str, dict[str, str]] = {}
+        self._contents: dict[Path, bytes] = {}
 
     async def prepare(self) -> None:
         """Make the accounts with their sessions, keys and items, and remember the tables."""
@@ -85,7 +104,11 @@ class Stage:
         self._refresh_token = victim["refresh_token"]
         headers = bearer(victim["access_token"])
         made = await self.client.post("/api/v1/items", json=ITEM, headers=headers)
-        self._ids["victim"] = {"user_id": 1, "item_id": made.json()["id"], "key_id": 1}
+        book = await self._add_book(headers, 0)
+        file = await self._add_file(headers)
+        task = await self._ask_for_report(headers)
+        ids = {"item_id": made.json()["id"], "book_id": book, "file_id": file, "task_id": task}
+        self._ids["victim"] = {"user_id": 1, "key_id": 1, **ids}
         for token, purpose in ((VERIFY, "verify_email"), (RESET, "password_reset")):
             await self._connection.execute(
                 "INSERT INTO mail_tokens (user_id, purpose, token_hash, email, expires_at) "
@@ -99,6 +122,11 @@ class Stage:
         for table in self.TABLES:
             await self._connection.execute(f"DROP TABLE IF EXISTS kept_{table}")
             await self._connection.execute(f"CREATE TEMP TABLE kept_{table} AS TABLE {table}")
+        settings: Settings = self.client.application.state.settings  # type: ignore[attr-defined]
+        assert settings.file_folder
+        for (name,) in await self._connection.fetch("SELECT stored_as FROM files"):
+            path = settings.file_folder / "published" / name[:2] / name
+            self._contents[path] = path.read_bytes()
 
     async def _add_credentials(self, role: str) -> None:
         first, second = [(await log_in(self.client, f"the-{role}")).json() for _ in range(2)]
@@ -109,6 +137,7 @@ class Stage:
         other = await self.client.post("/api/v1/api-keys/generate", headers=headers)
         assert other.status_code == 200
         item = (await self.client.post("/api/v1/items", json=ITEM, headers=headers)).json()
+        book = await self._add_book(headers, 1 + ROLES.index(role))
         sessions = await self.client.get(
             "/api/v1/auth/sessions", headers=bearer(second["access_token"])
         )
@@ -116,7 +145,23 @@ class Stage:
         self.headers[SESSIONS[role]] = headers
         self.headers[KEYS[role]] = {"X-API-Key": key["api_key"]}
         ids = {"item_id": item["id"], "session_id": current[0], "key_id": key["id"]}
+        ids |= {"book_id": book, "file_id": await self._add_file(headers)}
+        ids["task_id"] = await self._ask_for_report(headers)
         self._ids[SESSIONS[role]] = self._ids[KEYS[role]] = {"user_id": 1, **ids}
+
+    async def _add_book(self, headers: dict[str, str], number: int) -> int:
+        book = {**BOOK, "isbn": f"978000000000{number}"}
+        made = await self.client.post("/api/v1/books", json=book, headers=headers)
+        return int(made.json()["id"])
+
+    async def _ask_for_report(self, headers: dict[str, str]) -> int:
+        made = await self.client.post("/api/v1/reports", headers=headers)
+        return int(made.json()["task_id"])
+
+    async def _add_file(self, headers: dict[str, str]) -> int:
+        upload = BODIES["POST", "/api/v1/files/upload"]
+        made = await self.client.post("/api/v1/files/upload", headers=headers, **upload)
+        return int(made.json()["id"])
 
     async def granted(self, *scopes: str) -> dict[str, str]:
         """Return the header of a super administrator's session with these scopes."""
@@ -131,6 +176,8 @@ class Stage:
 
     async def set_back(self) -> None:
         """Undo what requests have done."""
+        for path, content in self._contents.items():
+            path.write_bytes(content)
         async with self._connection.transaction():
             await self._connection.execute("DELETE FROM users")
             await self._connection.execute("DELETE FROM login_counters")

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, WebSocket
 from fastapi.routing import RouteContext, iter_route_contexts
+from starlette.types import Receive, Scope, Send
 
 from app.access import declared
 from app.main import create_app
 from app.routing import Route, UndeclaredAccessError, router_of
 from app.settings import Settings
+from app.socket_routes import SocketRoute
 from tests.app.conftest import PASSWORD, RunSql
 from tests.app.stage import (
     BODIES,
@@ -37,7 +39,7 @@ MODERATORS = frozenset(kind[role] for kind in (SESSIONS, KEYS) for role in ROLES
 ADMINS = frozenset(kind[role] for kind in (SESSIONS, KEYS) for role in ROLES[2:])
 ADMIN_SESSIONS = ADMINS & SESSION
 
-# From design/api.md by hand, not from the code: that is what makes it a test.
+# By hand, not from the code: that is what makes it a test.
 ALLOWED: dict[Operation, frozenset[str]] = {
     ("POST", "/api/v1/users/register"): ANYONE,
     ("GET", "/api/v1/users/me"): CALLER,
@@ -74,6 +76,22 @@ ALLOWED: dict[Operation, frozenset[str]] = {
     ("PUT", "/api/v1/items/{item_id}"): CALLER,
     ("PATCH", "/api/v1/items/{item_id}"): CALLER,
     ("DELETE", "/api/v1/items/{item_id}"): CALLER,
+    ("GET", "/api/v1/items/export"): CALLER,
+    ("GET", "/api/v1/books"): ANYONE,
+    ("GET", "/api/v1/books/{book_id}"): ANYONE,
+    ("POST", "/api/v1/books"): CALLER,
+    ("PUT", "/api/v1/books/{book_id}"): CALLER,
+    ("DELETE", "/api/v1/books/{book_id}"): CALLER,
+    ("POST", "/api/v1/reports"): CALLER,
+    # One's own; those of others are not there.
+    ("GET", "/api/v1/tasks/{task_id}"): CALLER,
+    # One's own; those of others cannot be seen.
+    ("GET", "/api/v1/files"): CALLER,
+    ("GET", "/api/v1/files/{file_id}"): CALLER,
+    ("POST", "/api/v1/files/upload"): CALLER,
+    ("POST", "/api/v1/files/upload-multiple"): CALLER,
+    ("DELETE", "/api/v1/files/{file_id}"): CALLER,
+    ("POST", "/api/v1/realtime/ticket"): SESSION,
     ("GET", "/health"): ANYONE,
     # Nginx keeps strangers away from these two.
     ("GET", "/health/ready"): ANYONE,
@@ -83,7 +101,13 @@ ON_OTHERS: dict[Operation, frozenset[str]] = {
     ("PUT", "/api/v1/items/{item_id}"): MODERATORS,
     ("PATCH", "/api/v1/items/{item_id}"): MODERATORS,
     ("DELETE", "/api/v1/items/{item_id}"): MODERATORS,
+    # A book is its owner's alone.
+    ("PUT", "/api/v1/books/{book_id}"): frozenset(),
+    ("DELETE", "/api/v1/books/{book_id}"): frozenset(),
 }
+# What opens a WebSocket is its ticket, which only a session gets; tests/app/test_realtime.py
+# shows that nothing else does.
+TICKETS = {("WEBSOCKET", "/ws/{client_id}"): {"credential": "ticket"}}
 # Only development has these.
 DOCUMENTATION = {"/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"}
 
@@ -113,7 +137,17 @@ def application(settings_with: Callable[..., Settings]) -> FastAPI:
 def operations_of(application: FastAPI) -> Iterator[tuple[Operation, RouteContext]]:
     for context in iter_route_contexts(application.routes):
         for method in sorted(context.methods or {""}):
-            yield (method, str(context.path)), context
+            if not isinstance(context.original_route, SocketRoute):
+                yield (method, str(context.path)), context
+
+
+def sockets_of(application: FastAPI) -> dict[Operation, dict[str, str]]:
+    """Return what each WebSocket needs; other classes of their routes count as operations."""
+    return {
+        ("WEBSOCKET", route.path): route.access
+        for route in application.routes
+        if isinstance(route, SocketRoute)
+    }
 
 
 def undeclared(application: FastAPI) -> list[Operation]:
@@ -142,6 +176,16 @@ def test_a_route_of_another_class_would_be_found(application: FastAPI) -> None:
     assert undeclared(application) == [("POST", "/api/v1/strange"), ("", "/mounted")]
 
 
+def test_every_websocket_says_what_opens_it(application: FastAPI) -> None:
+    assert sockets_of(application) == TICKETS
+    assert undeclared(application) == []
+
+    @application.websocket("/strange")
+    async def talk(websocket: WebSocket) -> None: ...
+
+    assert undeclared(application) == [("", "/strange")]
+
+
 def test_a_route_that_says_nothing_cannot_be_made() -> None:
     router = router_of("/things", "things")
 
@@ -150,6 +194,11 @@ def test_a_route_that_says_nothing_cannot_be_made() -> None:
     with pytest.raises(UndeclaredAccessError, match=r"test_access\.read_things does not say who"):
         router.add_api_route("", read_things)
     assert router.routes == []
+
+    async def open_thing(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    with pytest.raises(UndeclaredAccessError, match=r"test_access\.open_thing does not say who"):
+        SocketRoute("/things", open_thing, access="")
 
 
 def test_only_development_has_routes_that_nobody_declares(
@@ -269,6 +318,7 @@ async def test_each_declared_scope_is_needed_and_all_of_them_are_enough(
     assert checked == {
         "profile:read",
         "profile:write",
+        "items:read",
         "items:write",
         "users:read",
         "users:write",

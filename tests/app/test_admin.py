@@ -71,6 +71,9 @@ async def test_accounts_are_listed_in_pages_and_found(
     assert await names(client, headers, search="LUXEM") == ["root"]
     assert await names(client, headers, search="percent@example.com") == ["percent"]
     assert await names(client, headers, search="/") == []
+    for name in ("ΟΔΟΣ", "İstanbul"):
+        await client.put(ME, json={"full_name": f"Rosa {name}"}, headers=headers)
+        assert await names(client, headers, search=name) == ["root"]
     for wrong in ({"limit": 101}, {"limit": 0}, {"skip": -1}, {"search": "nul\x00"}):
         answer = await client.get(USERS, params=wrong, headers=headers)
         assert answer.status_code == 422
@@ -174,6 +177,20 @@ async def test_a_locked_account_is_unlocked(
     assert (await log_in(client, "ann", PASSWORD)).status_code == 200
     (event,) = events(sql, "event = 'account.unlocked'")
     assert (event["user_id"], event["actor_id"]) == (1, 2)
+
+
+async def test_unlocking_counts_for_the_change_of_the_password_too(
+    client: httpx.AsyncClient, login: Login
+) -> None:
+    ann, root = await login("ann"), await login("root", role="admin")
+    change = {"current_password": WRONG, "new_password": "Better-horse-8"}
+    path = "/api/v1/auth/change-password"
+    for _ in range(5):
+        assert (await client.post(path, json=change, headers=ann)).status_code == 403
+    change["current_password"] = PASSWORD
+    assert (await client.post(path, json=change, headers=ann)).status_code == 403
+    assert (await client.post(f"{USERS}/1/unlock", headers=root)).status_code == 200
+    assert (await client.post(path, json=change, headers=ann)).status_code == 204
 
 
 async def test_the_sessions_of_an_account_are_ended(

@@ -346,14 +346,11 @@ async def test_a_line_break_in_a_user_agent_is_not_kept(stage: Stage, sql: RunSq
     assert sql("SELECT user_agent FROM sessions ORDER BY id DESC LIMIT 1") == "Browser1[31m"
 
 
-async def test_a_line_break_in_a_full_name_stays_in_its_field(stage: Stage) -> None:
+async def test_a_line_break_in_a_full_name_is_refused(stage: Stage) -> None:
     name = "Ann\r\nBcc: everybody@example.com"
     headers = stage.headers[SESSIONS["user"]]
     answer = await stage.client.put("/api/v1/users/me", json={"full_name": name}, headers=headers)
-    if answer.status_code == 422:
-        check_refused(answer)
-    else:
-        assert answer.json()["full_name"] == name
+    check_refused(answer, 422)
     assert "bcc" not in answer.headers
 
 

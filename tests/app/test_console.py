@@ -4,68 +4,17 @@ import asyncio
 import json
 import os
 import pty
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.app.conftest import PASSWORD, SECRET, Login, RunSql, events, log_in, register
+from tests.app.conftest import PASSWORD, Login, RunSql, events, log_in, register
+from tests.app.consoles import Result, RunConsole, sentence
 from tests.app.test_lockout import WRONG
 from tests.services import ROOT
-
-Result = subprocess.CompletedProcess[str]
-RunConsole = Callable[..., Result]
-
-
-@pytest.fixture
-def environment(empty: None, database_url: str, tmp_path: Path) -> dict[str, str]:
-    """What a unit of the host gives: settings, credentials and who acts."""
-    credentials = tmp_path / "credentials"
-    credentials.mkdir()
-    (credentials / "app_token_secret").write_text(SECRET)
-    return {
-        "PATH": os.environ["PATH"],
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "APP_DATABASE_URL": database_url,
-        "APP_LOG_OUTPUT": "json",
-        "CREDENTIALS_DIRECTORY": str(credentials),
-        "SLIPWAY_OPERATOR": "olga",
-    }
-
-
-@pytest.fixture
-def console(environment: dict[str, str]) -> RunConsole:
-    """Run one command."""
-
-    def run(*arguments: str | bytes, given: str = "", **changes: str) -> Result:
-        command = [sys.executable, "-W", "error", "-m", "app.console", *arguments]
-        result = subprocess.run(
-            command,
-            check=False,
-            input=given,
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env={**environment, **changes},
-            timeout=60,
-        )
-        assert "Traceback" not in result.stderr
-        assert PASSWORD not in result.stdout + result.stderr
-        return result
-
-    return run
-
-
-def sentence(result: Result) -> str:
-    """Return why a command was not carried out."""
-    assert (result.returncode, result.stdout) == (1, ""), result.stderr
-    (line,) = result.stderr.splitlines()
-    return line
-
 
 CREATE = ("create-admin", "root", "Root@Example.com")
 

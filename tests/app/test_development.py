@@ -69,3 +69,20 @@ async def test_accounts_work_without_any_server(
     assert (await alone.post("/api/v1/users/password-reset", json=reset)).status_code == 200
     assert (await alone.get("/api/v1/users/me", headers=headers)).status_code == 401
     assert (await log_in(alone, "ann", f"{PASSWORD}-b")).status_code == 200
+
+
+async def test_things_are_found_without_any_server(alone: httpx.AsyncClient) -> None:
+    await register(alone, "ann")
+    token = (await log_in(alone, "ann")).json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    for title in ("Blue LAMP", "ΟΔΟΣ", "İstanbul", "100% wool"):
+        item = {"title": title, "price": "1.00"}
+        assert (await alone.post("/api/v1/items", json=item, headers=headers)).status_code == 201
+    for search, title in (
+        ("lamp", "Blue LAMP"),
+        ("ΟΔΟΣ", "ΟΔΟΣ"),
+        ("İstanbul", "İstanbul"),
+        ("0% W", "100% wool"),
+    ):
+        page = (await alone.get("/api/v1/items", params={"search": search})).json()
+        assert [one["title"] for one in page["items"]] == [title]

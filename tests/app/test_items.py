@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -79,7 +80,7 @@ async def test_pages(client: httpx.AsyncClient, login: Login) -> None:
 
 async def test_an_empty_catalogue(client: httpx.AsyncClient) -> None:
     page = (await client.get("/api/v1/items")).json()
-    assert page == {"items": [], "total": 0, "skip": 0, "limit": 20}
+    assert page == {"items": [], "total": 0, "skip": 0, "limit": 20, "next_cursor": None}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,23 @@ async def test_an_empty_catalogue(client: httpx.AsyncClient) -> None:
 async def test_a_page_out_of_bounds_is_refused(client: httpx.AsyncClient, query: str) -> None:
     answer = await client.get(f"/api/v1/items?{query}")
     assert answer.status_code == 422
+
+
+# The database makes other small letters of some of them than Python does.
+TITLES = ["ΟΔΟΣ", "İstanbul", "ΟΔΟΣΤΡΩΜΑ", "Straße", "STRASSE", "\u2126 Ohm"]
+
+
+@pytest.mark.parametrize("title", TITLES)
+async def test_a_title_is_found_by_its_own_text(
+    client: httpx.AsyncClient, login: Login, title: str
+) -> None:
+    headers = await login("ann")
+    for one in (f"The {title} of old", "Another"):
+        await make(client, headers, title=one)
+    parts = [title, title[:4], title[1:]]
+    for query in [f"search={quote(part)}{more}" for part in parts for more in ("", "&cursor=0")]:
+        page = (await client.get(f"/api/v1/items?{query}")).json()
+        assert [item["title"] for item in page["items"]] == [f"The {title} of old"], query
 
 
 @pytest.mark.parametrize(
@@ -114,16 +132,6 @@ async def test_search_finds_a_part_of_the_title_and_takes_no_pattern(
     page = (await client.get("/api/v1/items", params={"search": search})).json()
     assert [item["title"] for item in page["items"]] == found
     assert page["total"] == len(found)
-
-
-async def test_search_uses_the_index(client: httpx.AsyncClient, login: Login, sql: RunSql) -> None:
-    await login("ann")
-    sql(
-        "INSERT INTO items (owner_id, title, price) "
-        "SELECT 1, md5(number::text), 1 FROM generate_series(1, 20000) AS number; ANALYZE items"
-    )
-    plan = sql("EXPLAIN SELECT id FROM items WHERE lower(title) LIKE '%abcdef%' ESCAPE '/'")
-    assert "ix_items_title_search" in plan
 
 
 async def test_an_etag_saves_the_second_answer(client: httpx.AsyncClient, login: Login) -> None:

@@ -14,8 +14,9 @@ import structlog
 
 from app.db import Database
 from app.errors import UnavailableError
+from app.job_handlers import handlers
 from app.jobs import housekeeping
-from app.jobs.handlers import Handlers, JobResources, UnknownJobError
+from app.jobs.handlers import Handlers, JobResources, UnknownJobError, own_retries
 from app.jobs.queue import connection_arguments
 from app.jobs.retries import Retries
 from app.jobs.running import Attempt, logged, places
@@ -167,9 +168,25 @@ async def test_jobs_of_workers_that_are_silent_are_done_again(
         sql(RUNNING.format(age=age, attempts=attempts))
     sql(f"{RUNNING.format(age=60, attempts=1)}; DELETE FROM procrastinate_workers WHERE id = 4")
     # Several workers look at once.
-    await asyncio.gather(*(housekeeping.requeue_stalled(resources) for _ in range(4)))
+    await asyncio.gather(*(housekeeping.requeue_stalled(resources, {}) for _ in range(4)))
     rows = sql("SELECT id, status, attempts FROM procrastinate_jobs ORDER BY id").splitlines()
     assert rows == ["1|todo|1", "2|failed|10", "3|doing|0", "4|todo|2"]
+
+
+async def test_a_job_that_has_fewer_attempts_is_not_given_to_further_workers(
+    resources: JobResources, sql: Sql
+) -> None:
+    for attempts in (1, 2):
+        sql(RUNNING.format(age=60, attempts=attempts))
+    await housekeeping.requeue_stalled(resources, {"test.greet": Retries(attempts=3)})
+    rows = sql("SELECT id, status, attempts FROM procrastinate_jobs ORDER BY id").splitlines()
+    assert rows == ["1|todo|2", "2|failed|3"]
+
+
+def test_who_waits_for_a_report_waits_a_few_minutes() -> None:
+    (retries,) = own_retries(handlers).values()
+    rests = [retries.rest(attempt) for attempt in range(1, retries.attempts)]
+    assert 180 < sum(rests) < 420
 
 
 async def test_only_old_failures_are_forgotten(resources: JobResources, sql: Sql) -> None:

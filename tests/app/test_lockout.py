@@ -1,12 +1,15 @@
 """The lockout: it stops guesses, and nobody can lock an owner out by it."""
 
 import asyncio
+import time
 from typing import Any
 
+import asyncpg  # type: ignore[import-untyped]
 import httpx
 import pytest
 
 from tests.app.conftest import PASSWORD, RunSql, StartApp, log_in, register
+from tests.services import OWNER, PostgreSQL
 
 WRONG = "Wrong-horse-7"
 
@@ -142,3 +145,24 @@ async def test_a_deactivation_during_a_login_wins(
     monkeypatch.setattr(type(passwords), "verify", lambda _, *given: slow(*given))
     assert (await log_in(client, "ann")).status_code == 401
     assert sql("SELECT count(*) FROM sessions") == "0"
+
+
+async def test_a_login_bears_that_its_counter_is_forgotten_meanwhile(
+    client: httpx.AsyncClient, sql: RunSql, postgresql: PostgreSQL
+) -> None:
+    await register(client, "ann")
+    assert await statuses(client, WRONG) == [401]
+    owner: Any = await asyncpg.connect(host=str(postgresql.folder), user=OWNER, database="harbour")
+    async with owner.transaction():
+        # As the clean-up does: it holds a counter, and takes it away.
+        await owner.execute("SELECT * FROM login_counters FOR UPDATE")
+        waiting = [asyncio.create_task(log_in(client, "ann", one)) for one in (WRONG, PASSWORD)]
+        blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        deadline = time.monotonic() + 20
+        while int(await asyncio.to_thread(sql, blocked)) < len(waiting):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.02)
+        await owner.execute("DELETE FROM login_counters")
+    await owner.close()
+    answers = await asyncio.gather(*waiting)
+    assert [answer.status_code for answer in answers] == [401, 200]

@@ -33,6 +33,7 @@ def settings_of(port: int = 0, **changes: Any) -> Settings:
         "mail_security": "none",
         "mail_from": "Harbour <noreply@harbour.example>",
         "mail_timeout": 5,
+        "file_store": "none",
         "log_output": "json",
     }
     return Settings(**{**values, **changes})
@@ -318,6 +319,7 @@ def test_settings_of_mail_that_cannot_work(
 ) -> None:
     monkeypatch.setenv("APP_DATABASE_URL", "postgresql+asyncpg://harbour@/harbour")
     monkeypatch.setenv("APP_TOKEN_SECRET", "s" * 40)
+    monkeypatch.setenv("APP_FILE_STORE", "none")
     assert load_settings(Settings).mail_host == ""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

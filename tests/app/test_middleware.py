@@ -9,7 +9,7 @@ import pytest
 from starlette.types import Message
 
 from app import metrics
-from app.middleware import SECURITY_HEADERS
+from app.headers import SECURITY_HEADERS
 from tests.app.conftest import Login, StartApp
 
 PATHS = ("/health", "/api/v1/items", "/nothing")
@@ -98,6 +98,10 @@ async def test_cors_knows_only_the_listed_origins(start_app: StartApp) -> None:
     ask = {"Access-Control-Request-Method": "POST"}
     good = await client.options("/api/v1/items", headers={"Origin": "https://front.example", **ask})
     assert good.headers["access-control-allow-origin"] == "https://front.example"
+    answer = await client.get("/health", headers={"Origin": "https://front.example"})
+    exposed = answer.headers["access-control-expose-headers"].split(", ")
+    # What a page needs of the answers to what it made, and to what it downloads.
+    assert {"Location", "Accept-Ranges", "Content-Range", "Content-Disposition"} <= set(exposed)
     bad = await client.options("/api/v1/items", headers={"Origin": "https://evil.example", **ask})
     assert "access-control-allow-origin" not in bad.headers
     read = await client.get("/health", headers={"Origin": "https://evil.example"})

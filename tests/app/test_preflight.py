@@ -9,6 +9,7 @@ import pytest
 
 from app import preflight
 from tests.app.conftest import SECRET
+from tests.app.s3_server import running_s3
 from tests.services import OWNER, ROOT, PostgreSQL, RedisServer, alembic
 
 
@@ -20,6 +21,7 @@ def environment(
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     monkeypatch.setenv("APP_DATABASE_URL", database_url)
     monkeypatch.setenv("APP_CACHE_URL", redis_server.url)
+    monkeypatch.setenv("APP_FILE_FOLDER", str(tmp_path))
     monkeypatch.setenv("APP_RELEASE", "v1.2.3")
     return monkeypatch
 
@@ -114,3 +116,39 @@ def test_the_password_of_the_database_is_not_shown(
     environment.setenv("APP_DATABASE_URL", "postgresql+asyncpg://x@/x?host=/nonexistent")
     assert preflight.main() == 1
     assert "open-sesame" not in capsys.readouterr().err
+
+
+def test_a_bucket_that_cannot_be_used_is_a_warning(
+    environment: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "app_s3_secret_key").write_text("never-to-be-shown")
+    with running_s3(tmp_path / "store") as server:
+        for name, value in server.settings.items():
+            if name != "s3_secret_key":
+                environment.setenv(f"APP_{name.upper()}", str(value))
+        capsys.readouterr()
+        assert preflight.main() == 0
+        assert capsys.readouterr().err == ""
+        environment.setenv("APP_S3_BUCKET", "another")
+        assert preflight.main() == 0
+        shown = capsys.readouterr().err
+        (said,) = [line for line in shown.splitlines() if line.startswith("Warning: ")]
+        assert "The bucket another cannot be listed (" in said
+        assert "APP_S3_ACCESS_KEY" in said
+    # Nobody gives a key, as where 169.254.169.254 may not be reached.
+    environment.setenv("APP_S3_ACCESS_KEY", "")
+    environment.setenv("APP_S3_ENDPOINT", "http://127.0.0.1:9")
+    environment.setenv("APP_S3_TIMEOUT", "1")
+    assert preflight.main() == 0
+    shown = capsys.readouterr().err
+    assert "the role of this host" in shown
+    assert "never-to-be-shown" not in shown
+
+
+def test_a_folder_that_is_not_there_is_a_warning(
+    environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment.setenv("APP_FILE_FOLDER", "/nonexistent")
+    assert preflight.main() == 0
+    assert "Warning: The folder /nonexistent cannot be used" in capsys.readouterr().err

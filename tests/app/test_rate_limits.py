@@ -6,11 +6,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+import redis
 from starlette.requests import Request
 
 from app import metrics
 from app.rate_limits import caller
-from tests.app.conftest import Login, StartApp, log_in, register
+from tests.app.conftest import Login, RunSql, StartApp, events, log_in, register
 from tests.services import RedisServer, running_redis
 
 
@@ -44,6 +45,21 @@ async def test_the_usual_limits_are_those_of_the_rules(start_app: StartApp) -> N
     check_refusal(await client.get("/api/v1/items?search=x"), 30, 60)
     # A list that searches nothing is another matter.
     assert (await client.get("/api/v1/items")).status_code == 200
+
+
+@pytest.mark.parametrize("limit_default", ["", "600/minute"])
+async def test_all_searches_count_together_and_nothing_else_does(
+    start_app: StartApp, limit_default: str
+) -> None:
+    client = await start_app(limit_search="4/minute", limit_default=limit_default)
+    for _ in range(2):
+        for path in ("/api/v1/items?search=x", "/api/v1/books?limit=5&author=x"):
+            assert (await client.get(path)).status_code == 200
+    for path in ("/api/v1/items?search=y", "/api/v1/books?author=y", "/api/v1/books?author=y&a=b"):
+        check_refusal(await client.get(path), 4, 60)
+    # What an endpoint does not know, it does not search for.
+    for path in ("books", "books?author=", "books?search=x", "items?author=x", "items?search="):
+        assert (await client.get(f"/api/v1/{path}")).status_code == 200
 
 
 async def test_a_request_that_is_refused_for_its_fields_counts_too(start_app: StartApp) -> None:
@@ -82,6 +98,63 @@ async def test_users_behind_one_address_do_not_share_a_limit(start_app: StartApp
         assert (await client.get("/api/v1/users/me", headers=headers[0])).status_code == 200
     check_refusal(await client.get("/api/v1/users/me", headers=headers[0]), 3, 3600)
     assert (await client.get("/api/v1/users/me", headers=headers[1])).status_code == 200
+
+
+async def keys_of(client: httpx.AsyncClient, *names: str) -> list[dict[str, str]]:
+    """Make accounts, each with an API key, and return the headers that bring the keys."""
+    headers = []
+    for name in names:
+        await register(client, name)
+        token = (await log_in(client, name)).json()["access_token"]
+        proof = {"Authorization": f"Bearer {token}"}
+        made = await client.post("/api/v1/api-keys/generate", headers=proof)
+        headers.append({"X-API-Key": made.json()["api_key"]})
+    return headers
+
+
+async def test_an_api_key_is_counted_for_its_user_at_every_address(
+    start_app: StartApp, sql: RunSql
+) -> None:
+    client = await start_app(limit_default="3/hour")
+    ann, bob = await keys_of(client, "ann", "bob")
+    elsewhere = httpx.ASGITransport(client.application, client=("192.0.2.8", 1))  # type: ignore[attr-defined]
+    async with httpx.AsyncClient(transport=elsewhere, base_url="http://testserver") as other:
+        for one in (client, other, client):
+            assert (await one.get("/api/v1/users/me", headers=ann)).status_code == 200
+        for one in (client, other):
+            check_refusal(await one.get("/api/v1/users/me", headers=ann), 3, 3600)
+    assert (await client.get("/api/v1/users/me", headers=bob)).status_code == 200
+    assert [event["user_id"] for event in events(sql, "event = 'limit.exceeded'")] == [1]
+
+
+async def test_guessing_keys_is_limited_by_the_address(
+    start_app: StartApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await start_app(limit_default="3/hour")
+    for number in range(3):
+        answer = await client.get("/api/v1/users/me", headers={"X-API-Key": f"hak_{number}"})
+        assert answer.status_code == 401
+    check_refusal(await client.get("/api/v1/users/me", headers={"X-API-Key": "hak_4"}), 3, 3600)
+    resources = client.application.state.resources  # type: ignore[attr-defined]
+    # From now on nobody is asked.
+    monkeypatch.setattr(resources.identities, "by_key", None)
+    check_refusal(await client.get("/api/v1/users/me", headers={"X-API-Key": "hak_5"}), 3, 3600)
+
+
+async def test_the_token_of_a_session_that_has_ended_uses_up_no_limit_of_its_user(
+    start_app: StartApp, sql: RunSql
+) -> None:
+    client = await start_app(limit_secret="2/hour")
+    await register(client, "ann")
+    stolen, own = [
+        {"Authorization": f"Bearer {(await log_in(client, 'ann')).json()['access_token']}"}
+        for _ in range(2)
+    ]
+    await asyncio.to_thread(sql, "UPDATE sessions SET ended_at = now() WHERE id = 1")
+    path, body = "/api/v1/auth/change-password", {"current_password": "x", "new_password": "y"}
+    statuses = [(await client.post(path, json=body, headers=stolen)).status_code for _ in range(3)]
+    assert statuses == [401, 401, 429]
+    assert (await client.post(path, json=body, headers=own)).status_code in {403, 422}
 
 
 async def test_a_header_or_a_forged_token_gives_no_new_limit(start_app: StartApp) -> None:
@@ -168,6 +241,39 @@ async def test_the_store_is_used_again_when_it_is_back(
             assert time.monotonic() < deadline
             assert (await client.get("/api/v1/items")).status_code == 200
             await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/items", "/api/v1/items?search=x"])
+async def test_more_requests_at_once_than_connections_are_all_counted(
+    start_app: StartApp, redis_server: RedisServer, path: str
+) -> None:
+    client = await start_app(
+        limit_default="310/hour",
+        limit_search="310/hour",
+        cache_timeout=20,
+        database_pool_timeout=60,
+    )
+    before = metrics.LIMIT_STORE_FAILURES._value.get()
+    answers = await asyncio.gather(*(client.get(path) for _ in range(300)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert metrics.LIMIT_STORE_FAILURES._value.get() == before
+    statuses = [(await client.get(path)).status_code for _ in range(11)]
+    assert statuses == [*[200] * 10, 429]
+    with redis.Redis(unix_socket_path=str(redis_server.socket)) as store:
+        # Those of the limits and of the cache, one of the test, and what others have left open.
+        assert await asyncio.to_thread(lambda: len(store.client_list())) < 100
+
+
+async def test_who_finds_no_connection_to_the_store_free_passes_in_time(
+    start_app: StartApp, redis_server: RedisServer
+) -> None:
+    client = await start_app(limit_search="1000/minute", cache_timeout=0.5)
+    with redis_server.stopped():
+        began = time.monotonic()
+        answers = await asyncio.gather(*(client.get("/api/v1/items?search=x") for _ in range(100)))
+        # Twice the time-out, and what a hundred requests take on a busy machine.
+        assert time.monotonic() - began < 15
+    assert {answer.status_code for answer in answers} == {200}
 
 
 async def test_a_store_that_does_not_exist(start_app: StartApp) -> None:

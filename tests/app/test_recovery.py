@@ -47,7 +47,7 @@ async def test_registering_sends_a_mail_whose_token_verifies_once(
     token = await post.token(1)
     assert post.inbox.recipients == ["ann@example.com"]
     text = text_of(post.inbox.messages[0])
-    assert "Hello Somebody" in text
+    assert "Hello ann," in text
     assert "1 day" in text
     assert "http" not in text
     answer = await verify(client, token)
@@ -72,6 +72,51 @@ async def test_links_have_the_token_where_no_server_sees_it(
     text = text_of(post.inbox.messages[1])
     assert f"\n\nhttps://www.example.com/app/password-reset#token={token}\n" in text
     assert "30 minutes" in text
+
+
+async def test_nobody_sends_words_of_their_own_to_an_address_that_is_not_verified(
+    client: httpx.AsyncClient, login: Login, post: Post, sql: RunSql
+) -> None:
+    headers = await login("ann")
+    # The worker in this loop must not hold the account while the statement waits for it.
+    await post.mails(1)
+    # As an account of former days may have it, too.
+    sql(r"UPDATE users SET full_name = E'you,\n\nread https://evil.example'")
+    await client.post("/api/v1/users/verify-email/request", headers=headers)
+    await ask_reset(client, "ann@example.com")
+    change = {"current_password": PASSWORD, "new_password": NEW}
+    await client.post("/api/v1/auth/change-password", json=change, headers=headers)
+    await post.mails(4)
+    move = {"email": "ann@other.example", "full_name": "https://evil.example"}
+    assert (await client.put("/api/v1/users/me", json=move, headers=headers)).status_code == 200
+    mails = await post.mails(6)
+    assert post.inbox.recipients[4:].count("ann@other.example") == 1
+    for mail in mails:
+        assert text_of(mail).startswith("Hello ann,\n")
+        assert "evil" not in mail.as_string()
+    # Not even when the new address is verified before the mail to the former one is sent.
+    sql("UPDATE users SET email_verified_at = now()")
+    sql(
+        "SELECT procrastinate_defer_jobs_v1(ARRAY[ROW('default', 'recovery.tell_email_changed', 0, "
+        'NULL, NULL, \'{"user_id": 1, "old": "a@b.example", "new": "c@d.example"}\', NULL)'
+        "::procrastinate_job_to_defer_v1])"
+    )
+    assert text_of((await post.mails(7))[-1]).startswith("Hello ann,\n")
+    assert post.inbox.recipients[-1] == "a@b.example"
+
+
+async def test_who_has_verified_the_address_is_greeted_by_the_full_name(
+    client: httpx.AsyncClient, post: Post, sql: RunSql
+) -> None:
+    await register(client, "ann")
+    assert (await verify(client, await post.token(1))).status_code == 200
+    await ask_reset(client, "ann@example.com")
+    assert (await reset(client, await post.token(2))).status_code == 200
+    assert [text_of(mail).splitlines()[0] for mail in await post.mails(3)] == [
+        "Hello ann,",
+        "Hello Somebody,",
+        "Hello Somebody,",
+    ]
 
 
 async def test_a_token_that_is_not_good_verifies_nothing(
@@ -169,6 +214,33 @@ async def test_a_reset_puts_the_account_into_the_hands_of_its_owner(
     names = [event["event"] for event in events(sql, "event ~ '^(password|account|key)'")]
     done = names.index("password.reset")
     assert set(names[done - 1 : done + 2]) == {"key.revoked", "password.reset", "account.unlocked"}
+
+
+async def test_a_reset_unlocks_the_change_of_the_password(
+    client: httpx.AsyncClient, login: Login, post: Post, sql: RunSql
+) -> None:
+    path = "/api/v1/auth/change-password"
+    wrong = {"current_password": WRONG, "new_password": NEW}
+    headers = await login("ann")
+    for _ in range(6):
+        assert (await client.post(path, json=wrong, headers=headers)).status_code == 403
+    await ask_reset(client, "ann@example.com")
+    assert (await reset(client, await post.token(2))).status_code == 200
+    token = (await log_in(client, "ann", NEW)).json()["access_token"]
+    right = {"current_password": NEW, "new_password": "Another-horse-9"}
+    headers = {"Authorization": f"Bearer {token}"}
+    assert (await client.post(path, json=right, headers=headers)).status_code == 204
+    assert len(events(sql, "event = 'account.unlocked'")) == 1
+
+
+async def test_a_password_made_of_the_name_is_refused_at_a_reset(
+    client: httpx.AsyncClient, post: Post
+) -> None:
+    await register(client, "ann")
+    await ask_reset(client, "ann@example.com")
+    token = await post.token(2)
+    answer = await reset(client, token, "Somebody-99!")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "weak_password")
 
 
 async def test_where_a_password_was_reset_strangers_lock_nobody_out(

@@ -27,6 +27,17 @@ def test_the_places_where_a_requirement_is_met_exist() -> None:
     assert {name for name in named if not (ROOT / name).exists()} == set()
 
 
+def test_each_requirement_stands_once_with_its_number_in_order() -> None:
+    for section in re.findall(r"^## V\d.*?(?=^## |\Z)", DOCUMENT, re.MULTILINE | re.DOTALL):
+        rows = re.findall(r"^\| (\S.*?) \|", section, re.MULTILINE)[1:]
+        found = [re.findall(r"\d+\.\d+\.\d+", row) for row in rows if not row.startswith("-")]
+        assert all(found), section
+        numbers = [tuple(map(int, one.split("."))) for row in found for one in row]
+        assert len(set(numbers)) == len(numbers), section
+        firsts = [tuple(map(int, row[0].split("."))) for row in found]
+        assert firsts == sorted(firsts), section
+
+
 def test_the_settings_that_it_names_exist() -> None:
     named = {name.lower() for name in re.findall(r"`APP_(\w+)(?:=\w+)?`", DOCUMENT)}
     assert named <= set(Settings.model_fields)

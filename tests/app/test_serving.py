@@ -36,6 +36,7 @@ def served(
             "PATH": os.environ["PATH"],
             "APP_DATABASE_URL": database_url,
             "APP_CACHE_URL": redis_server.url,
+            "APP_FILE_FOLDER": str(tmp_path),
             "APP_RELEASE": "v1.2.3",
             "CREDENTIALS_DIRECTORY": str(credentials),
             "PROMETHEUS_MULTIPROC_DIR": str(numbers),

@@ -1,6 +1,7 @@
 """Sessions: refreshing, reuse, ending, and the change of the signing key."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -212,6 +213,43 @@ async def test_the_owner_sees_and_ends_sessions(client: httpx.AsyncClient) -> No
     assert await status_of(client, other["access_token"]) == 401
     assert await status_of(client, stranger["access_token"]) == 200
     assert await status_of(client, one["access_token"]) == 200
+
+
+async def test_a_session_ends_when_it_was_not_used_for_as_long_as_its_refresh_token(
+    client: httpx.AsyncClient, sql: RunSql
+) -> None:
+    await register(client, "ann")
+    _, late, used = [await tokens_of(client) for _ in range(3)]
+    for number, age in ((1, "7 days"), (2, "6 days 23 hours"), (3, "8 days")):
+        past = f"last_used_at = now() - interval '{age}', created_at = now() - interval '{age}'"
+        sql(f"UPDATE sessions SET {past} WHERE id = {number}")
+    sql("UPDATE sessions SET expires_at = now() + interval '1 day' WHERE id = 3")
+    # It was late, but its token is good: a rotation keeps the session.
+    assert (await refresh(client, used["refresh_token"])).status_code == 200
+    resources = client.application.state.resources  # type: ignore[attr-defined]
+    assert await resources.identities.going_on([1, 2, 3]) == {2, 3}
+    headers = {"Authorization": f"Bearer {late['access_token']}"}
+    listed = (await client.get("/api/v1/auth/sessions", headers=headers)).json()["sessions"]
+    assert [one["id"] for one in listed] == [3, 2]
+    left = [
+        (datetime.fromisoformat(one["expires_at"]) - datetime.now(UTC)).total_seconds()
+        for one in listed
+    ]
+    assert left == [pytest.approx(86_400, abs=60), pytest.approx(3600, abs=60)]
+
+
+async def test_a_session_tells_the_end_of_its_newest_refresh_token(
+    client: httpx.AsyncClient, sql: RunSql
+) -> None:
+    await register(client, "ann")
+    tokens = await tokens_of(client)
+    for _ in range(2):
+        tokens = (await refresh(client, tokens["refresh_token"])).json()
+        headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+        (one,) = (await client.get("/api/v1/auth/sessions", headers=headers)).json()["sessions"]
+        newest = sql("SELECT max(extract(epoch FROM expires_at)) FROM refresh_tokens")
+        told = datetime.fromisoformat(one["expires_at"]).timestamp()
+        assert told == pytest.approx(float(newest), abs=0.001)
 
 
 async def test_changing_the_password_ends_the_other_sessions(

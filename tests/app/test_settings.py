@@ -20,6 +20,7 @@ def credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
     monkeypatch.setenv("APP_DATABASE_URL", URL)
+    monkeypatch.setenv("APP_FILE_FOLDER", str(tmp_path))
     return folder
 
 
@@ -38,12 +39,12 @@ def test_secrets_are_secret() -> None:
     assert found == set(Settings.secret_fields())
     for name in found:
         assert (Settings.model_fields[name].description or "").startswith("Secret: ")
-    settings = Settings(database_url=URL, token_secret=SecretStr(SECRET))
+    settings = Settings(database_url=URL, token_secret=SecretStr(SECRET), file_store="none")
     assert SECRET not in repr(settings)
 
 
 def test_settings_cannot_be_changed() -> None:
-    settings = Settings(database_url=URL, token_secret=SecretStr(SECRET))
+    settings = Settings(database_url=URL, token_secret=SecretStr(SECRET), file_store="none")
     with pytest.raises(ValidationError):
         settings.release = "other"  # type: ignore[misc]
 
@@ -95,6 +96,8 @@ def test_a_missing_secret_is_named_in_one_sentence(credentials: Path) -> None:
         ("APP_DATABASE_URL", "no url", "not a URL"),
         ("APP_DATABASE_URL", "sqlite+aiosqlite:///x", "production needs PostgreSQL"),
         ("APP_CACHE_URL", "http://x", "unix://"),
+        ("APP_FILE_FOLDER", "", "set APP_FILE_FOLDER"),
+        ("APP_FILE_FOLDER", "files", "an absolute path"),
         ("APP_LIMIT_LOGIN", "often", "APP_LIMIT_LOGIN"),
         ("APP_DATABASE_READ_POOL_SIZE", "0", "greater than or equal to 1"),
         ("APP_LOG_LEVEL", "LOUD", "APP_LOG_LEVEL"),
@@ -169,5 +172,5 @@ def test_production_never_makes_a_secret_of_its_own(
 def test_a_dotenv_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("APP_RELEASE=from-dotenv\n")
-    values: dict[str, Any] = {"database_url": URL, "token_secret": SECRET}
+    values: dict[str, Any] = {"database_url": URL, "token_secret": SECRET, "file_store": "none"}
     assert Settings(**values).release == "development"

@@ -71,6 +71,9 @@ async def test_only_one_of_many_that_register_the_same_name_at_once_gets_it(
         ("Correcthorse7", "symbol"),
         ("Password1!", "tried first"),
         ("Wendy-99!", "your own name"),
+        ("Darling-99!", "your own name"),
+        ("1-aNgElA-x", "your own name"),
+        ("9-straße-Z!", "your own name"),
         ("Harbour-26!", "service's name"),
         ("1qaz@WSX", "tried first"),
     ],
@@ -78,7 +81,12 @@ async def test_only_one_of_many_that_register_the_same_name_at_once_gets_it(
 async def test_a_weak_password_is_refused_with_the_reason(
     client: httpx.AsyncClient, password: str, reason: str
 ) -> None:
-    account = {"username": "wendy", "email": "w@example.com", "password": password}
+    account = {
+        "username": "wendy",
+        "email": "w@example.com",
+        "password": password,
+        "full_name": "Moira-Angela O. Darling Straße",
+    }
     answer = await client.post("/api/v1/users/register", json=account)
     assert answer.status_code == 422
     body = answer.json()
@@ -86,6 +94,20 @@ async def test_a_weak_password_is_refused_with_the_reason(
     assert reason in body["detail"][0]["msg"]
     assert body["detail"][0]["loc"] == ["body", "password"]
     assert password not in answer.text
+
+
+@pytest.mark.parametrize("password", ["Li-Bo-Wu-77!", "Correct-lin-horse-7", "Lin1-Correct"])
+async def test_a_small_part_of_the_name_makes_no_password_weak(
+    client: httpx.AsyncClient, password: str
+) -> None:
+    account = {
+        "username": "wendy",
+        "email": "w@example.com",
+        "password": password,
+        "full_name": "Li Bo Wu Lin",
+    }
+    answer = await client.post("/api/v1/users/register", json=account)
+    assert answer.status_code == 201, answer.text
 
 
 async def test_the_classes_of_characters_can_be_turned_off(start_app: StartApp) -> None:
@@ -104,6 +126,13 @@ async def test_the_classes_of_characters_can_be_turned_off(start_app: StartApp) 
         {"username": "ann\n"},
         {"email": "no address"},
         {"full_name": "nul \x00"},
+        {"full_name": "Ann,\n\nyour account is locked: http://evil.example"},
+        {"full_name": "Ann\rBob"},
+        {"full_name": "Ann\tBob"},
+        {"full_name": "Ann\x1b[31m"},
+        {"full_name": "Ann\x85Bob"},
+        {"full_name": "Ann\u2028Bob"},
+        {"full_name": "Ann\u2029Bob"},
         {"full_name": "\ud800"},
         {"password": None},
     ],
@@ -157,3 +186,18 @@ async def test_a_deleted_account_is_locked_out_at_once(
     headers = await login("ann")
     sql("DELETE FROM users")
     assert (await client.get("/api/v1/users/me", headers=headers)).status_code == 401
+
+
+async def test_a_name_of_former_days_is_shown_and_can_be_changed(
+    client: httpx.AsyncClient, login: Login, sql: RunSql
+) -> None:
+    headers = await login("ann")
+    sql(r"UPDATE users SET full_name = E'Ann\nBob'")
+    answer = await client.get("/api/v1/users/me", headers=headers)
+    assert (answer.status_code, answer.json()["full_name"]) == (200, "Ann\nBob")
+    answer = await client.put(
+        "/api/v1/users/me", json={"email": "ann@other.example"}, headers=headers
+    )
+    assert answer.status_code == 200
+    answer = await client.put("/api/v1/users/me", json={"full_name": "Ann"}, headers=headers)
+    assert answer.json()["full_name"] == "Ann"

@@ -1,122 +1,29 @@
 """The worker as a process of its own, on a real database."""
 
 import asyncio
-import contextlib
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fastapi import Request
 
 import app.main
-from app.db import Database
 from app.dependencies import Transaction
-from app.jobs.service import Jobs
 from app.resources import Resources
 from app.settings import Settings
-from tests.app.conftest import SECRET, client_of
+from tests.app.conftest import client_of
 from tests.app.worker_for_tests import handlers
-from tests.services import ROOT, PostgreSQL
+from tests.app.workers import ADDRESS, OPTIONS, TIMEOUT, Enqueue, StartWorker, until
+from tests.services import PostgreSQL
 
 SettingsWith = Callable[..., Settings]
 Sql = Callable[[str], str]
-Enqueue = Callable[..., Any]
 
-# Of a busy machine, on which a worker takes long to start.
-TIMEOUT = 90.0
-ADDRESS = "anna@example.com"
 COUNT = "SELECT count(*) FROM procrastinate_jobs WHERE task_name LIKE 'test.%'"
-OPTIONS = {"heartbeat": 0.3, "stalled_after": 4.0, "poll": 0.1, "grace": 10.0}
-
-
-class Worker:
-    """One worker, and what it has written."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]", log: Path, notes: Path) -> None:
-        self.process = process
-        self._log = log
-        self._notes = notes
-
-    def lines(self, event: str = "") -> list[dict[str, Any]]:
-        found = [json.loads(line) for line in self._log.read_text().splitlines()]
-        return [line for line in found if line["event"].startswith(event)]
-
-    def about(self, job: str) -> list[dict[str, Any]]:
-        return [line for line in self.lines("job.") if line["job"] == job]
-
-    def text(self) -> str:
-        return self._log.read_text()
-
-    def notes(self) -> list[list[str]]:
-        """Return what the jobs of all workers of a test have noted."""
-        text = self._notes.read_text() if self._notes.exists() else ""
-        return [line.split() for line in text.splitlines()]
-
-    def kill(self, number: signal.Signals) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(TIMEOUT)
-
-
-StartWorker = Callable[..., Worker]
-
-
-@pytest.fixture
-def start_worker(empty: None, database_url: str, tmp_path: Path) -> Iterator[StartWorker]:
-    """Start a worker with options that differ from the usual ones; all end with the test."""
-    with contextlib.ExitStack() as stack:
-
-        def start(module: str = "tests.app.worker_for_tests", **changes: Any) -> Worker:
-            options = {**OPTIONS, **{k: v for k, v in changes.items() if not k.isupper()}}
-            log = tmp_path / f"log-{time.monotonic_ns()}"
-            environment = {
-                "PATH": os.environ["PATH"],
-                "PYTHONDONTWRITEBYTECODE": "1",
-                "APP_DATABASE_URL": database_url,
-                "APP_TOKEN_SECRET": SECRET,
-                "APP_LOG_OUTPUT": "json",
-                "NOTES": str(tmp_path / "notes"),
-                "OPTIONS": json.dumps(options),
-                **{key: value for key, value in changes.items() if key.isupper()},
-            }
-            command = [sys.executable, "-W", "error", "-m", module]
-            with log.open("wb") as file:
-                process = subprocess.Popen(command, stderr=file, cwd=ROOT, env=environment)
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            return Worker(process, log, tmp_path / "notes")
-
-        yield start
-
-
-@pytest.fixture
-async def enqueue(empty: None, settings_with: SettingsWith) -> AsyncIterator[Enqueue]:
-    """Store jobs as a request does."""
-    settings = settings_with()
-    jobs, database = Jobs(settings, handlers), Database(settings)
-
-    async def go(name: str, **arguments: str | int) -> None:
-        async with database.writing() as session:
-            await jobs.enqueue(session, name, **arguments)
-
-    yield go
-    await database.close()
-
-
-async def until(condition: Callable[[], object], worker: Worker) -> None:
-    """Wait for something that a worker does."""
-    deadline = time.monotonic() + TIMEOUT
-    while not await asyncio.to_thread(condition):
-        assert time.monotonic() < deadline, worker.text()
-        await asyncio.sleep(0.05)
 
 
 async def test_a_job_of_a_request_is_done_and_both_name_it(
@@ -208,6 +115,25 @@ async def test_a_worker_finishes_the_job_in_hand(
     assert worker.lines()[-1]["event"] == "worker.stopped"
 
 
+@pytest.mark.parametrize("name", ["test.sleep", "test.slow"])
+async def test_a_job_that_a_stopping_worker_finishes_is_not_given_to_another(
+    start_worker: StartWorker, enqueue: Enqueue, sql: Sql, name: str
+) -> None:
+    workers = {str(worker.process.pid): worker for worker in (start_worker(), start_worker())}
+    for worker in workers.values():
+        await until(lambda worker=worker: worker.lines("worker.started"), worker)  # type: ignore[misc]
+    await enqueue(name, milliseconds=int(2 * OPTIONS["stalled_after"] * 1000))
+    await until(worker.notes, worker)
+    ((_, pid),) = worker.notes()
+    stopping = workers.pop(pid)
+    ((_, other),) = workers.items()
+    assert await asyncio.to_thread(stopping.kill, signal.SIGTERM) == 0
+    assert stopping.notes() == [["begun", pid], ["ended", pid]]
+    assert sql(COUNT) == "0"
+    assert [line["event"] for line in stopping.about(name)] == ["job.done"]
+    assert other.about(name) == []
+
+
 async def test_a_job_that_takes_longer_than_the_grace_is_put_back(
     start_worker: StartWorker, enqueue: Enqueue, sql: Sql
 ) -> None:
@@ -219,6 +145,21 @@ async def test_a_job_that_takes_longer_than_the_grace_is_put_back(
     assert [line["event"] for line in worker.about("test.sleep")] == ["job.retried"]
 
 
+async def test_a_job_that_somebody_forgotten_has_taken_is_left_to_the_next(
+    start_worker: StartWorker, enqueue: Enqueue, sql: Sql
+) -> None:
+    await enqueue("test.sleep", milliseconds=2000)
+    worker = start_worker()
+    await until(worker.notes, worker)
+    # Its worker was taken for dead; another one has taken the job since, and was forgotten too.
+    sql(
+        "UPDATE procrastinate_jobs SET worker_id = NULL, attempts = attempts + 1 "
+        "WHERE task_name = 'test.sleep'"
+    )
+    await until(lambda: worker.lines("job.taken"), worker)
+    assert sql("SELECT count(*) FROM procrastinate_jobs WHERE task_name = 'test.sleep'") == "1"
+
+
 async def test_two_workers_do_each_job_once(
     start_worker: StartWorker, enqueue: Enqueue, sql: Sql
 ) -> None:
@@ -228,6 +169,24 @@ async def test_two_workers_do_each_job_once(
     await until(lambda: sql(COUNT) == "0", workers[0])
     assert Counter(words[1] for words in workers[0].notes()) == {str(n): 1 for n in range(60)}
     await until(lambda: all(worker.lines("worker.started") for worker in workers), workers[0])
+
+
+async def test_slow_jobs_keep_no_other_waiting(
+    start_worker: StartWorker, enqueue: Enqueue, sql: Sql
+) -> None:
+    for _ in range(6):
+        await enqueue("test.slow", milliseconds=60_000)
+    worker = start_worker(grace=0.5)
+    await until(worker.notes, worker)
+    for number in range(8):
+        await enqueue("test.write", to=ADDRESS, number=number)
+    await until(lambda: len(worker.about("test.write")) == 8, worker)
+    status = "SELECT queue_name, status, count(*) FROM procrastinate_jobs "
+    where = "WHERE task_name = 'test.slow' GROUP BY 1, 2 ORDER BY 2"
+    assert sql(status + where).splitlines() == ["slow|todo|5", "slow|doing|1"]
+    assert await asyncio.to_thread(worker.kill, signal.SIGTERM) == 0
+    assert sql(status + where).splitlines() == ["slow|todo|6"]
+    assert sql("SELECT count(*) FROM procrastinate_workers") == "0"
 
 
 async def test_a_failing_job_rests_longer_each_time_and_stays_as_failed(

@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 from app.job_handlers import handlers as own_handlers
+from app.job_handlers import settle_tasks
 from app.jobs import housekeeping
-from app.jobs.handlers import Handlers, JobResources, Periodic
+from app.jobs.handlers import Handlers, JobResources, Periodic, Slow, own_retries
 from app.jobs.queue import WorkerOptions
 from app.jobs.retries import Retries
 from app.log import get_logger
@@ -46,7 +47,11 @@ async def fail(resources: JobResources, to: str) -> None:
 
 
 async def requeue_stalled(resources: JobResources) -> None:
-    await housekeeping.requeue_stalled(resources, options().stalled_after)
+    await housekeeping.requeue_stalled(resources, own_retries(handlers), options().stalled_after)
+
+
+async def tick(resources: JobResources) -> None:
+    note("tick", os.getpid())
 
 
 handlers: Handlers = {
@@ -54,7 +59,9 @@ handlers: Handlers = {
     "test.write": write,
     "test.sleep": sleep,
     "test.fail": fail,
+    "test.slow": Slow(sleep),
     "jobs.requeue_stalled": Periodic(requeue_stalled, cron="* * * * * *"),
+    "tasks.settle": Periodic(settle_tasks, cron="* * * * * *"),
 }
 
 
@@ -62,6 +69,15 @@ def options() -> WorkerOptions:
     values = json.loads(os.environ["OPTIONS"])
     retries = Retries(**values.pop("retries", {}))
     return WorkerOptions(retries=retries, **values)
+
+
+# Only for those who ask for it: each run leaves a line in the notes.
+if os.environ.get("TICKS"):
+    handlers = {**handlers, "test.tick": Periodic(tick, cron=os.environ["TICKS"])}
+
+# A name that procrastinate has taken, so that no worker can be made.
+if os.environ.get("BROKEN"):
+    handlers = {**handlers, "builtin:procrastinate.builtin_tasks.remove_old_jobs": write}
 
 
 if __name__ == "__main__":

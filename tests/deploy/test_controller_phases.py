@@ -135,6 +135,37 @@ def test_progress_of_a_quiet_step_is_shown(run: Callable[..., tuple[int, str]]) 
     assert "noise" not in said
 
 
+def test_steps_beside_each_other_run_at_once_and_both_count(
+    tmp_path: Path, run: Callable[..., tuple[int, str]]
+) -> None:
+    meet = (
+        "import pathlib, sys, time\n"
+        f"mine, other = (pathlib.Path({str(tmp_path)!r}) / name for name in {{names}})\n"
+        "mine.touch()\n"
+        "end = time.monotonic() + 20\n"
+        "while not other.exists() and time.monotonic() < end: time.sleep(0.05)\n"
+        "sys.exit(not other.exists())"
+    )
+    one = python("one", meet.format(names=("a", "b")), counts=True)
+    two = python("two", meet.format(names=("b", "a")), counts=True, beside=True)
+    bad = python("bad", "print('no host'); raise SystemExit(2)", counts=True, beside=True)
+    code, said = run(hosts=[one, two])
+    assert (code, said.splitlines()[-1]) == (0, "2 passed, 0 failed")
+    code, said = run(hosts=[one, two, bad])
+    assert (code, said.splitlines()[-1]) == (1, "2 passed, 1 failed")
+    assert "no host" in said
+
+
+def test_hosts_that_are_loaded_have_the_machine_to_themselves() -> None:
+    groups = phases.abreast(checks.hosts_phase(ROOT))
+    assert [[step.name for step in group] for group in groups] == [
+        ["lab"],
+        ["debian-12"],
+        ["debian-13"],
+        ["fleet"],
+    ]
+
+
 def test_nothing_waits_for_a_keyboard(run: Callable[..., tuple[int, str]]) -> None:
     code, _ = run(lint=[python("reads", "import sys; assert sys.stdin.read() == ''")])
 

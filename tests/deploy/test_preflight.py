@@ -1,5 +1,6 @@
 """Wrong input to the playbook is one clear sentence, and nothing has been touched."""
 
+import json
 import os
 import subprocess
 import sys
@@ -109,3 +110,54 @@ def test_a_user_who_cannot_become_root_is_told_so(tmp_path: Path) -> None:
     output = said(play(inventory, playbook="deploy/preflight.yml"))
     assert "cannot become root on web1 without a password" in output
     assert "--ask-become-pass" in output
+
+
+def said_of_harbour(**settings: object) -> str:
+    """What becomes of production with real secrets and further settings; no host is asked."""
+    secrets = {"vault_token_secret": "real-secret", "vault_s3_secret_key": "real-secret"}
+    extra = f"--extra-vars={json.dumps({**secrets, **settings})}"
+    # The names of its hosts are those of nobody.
+    local = "--extra-vars=ansible_connection=ssh ansible_host=127.0.0.1 ansible_port=1"
+    inventory = ROOT / "inventories/production"
+    return said(play(inventory, extra, local, playbook="deploy/preflight.yml"))
+
+
+STORE = {"harbour_files": "s3", "harbour_s3_bucket": "files", "harbour_s3_access_key": "AKIA"}
+DSN = "https://a-key-of-ours@errors.example.com/7"
+NEXT = "PLAY [Look at each host]"
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        (
+            {"harbour_mail_host": "smtp.example.com"},
+            "harbour_mail_host is smtp.example.com, and harbour_mail_addresses is empty",
+        ),
+        ({"vault_sentry_dsn": DSN}, "(vault_sentry_dsn), and harbour_sentry_addresses is empty"),
+        ({"harbour_files": "s4"}, 'harbour_files is "s4" (group_vars/app/main.yml): say local, s3'),
+        ({"harbour_files": "s3"}, "harbour_s3_bucket and harbour_s3_addresses are empty: name the"),
+        (STORE, "harbour_files is s3, and harbour_s3_addresses is empty: name the bucket"),
+    ],
+)
+def test_a_setting_without_what_belongs_to_it_is_refused(
+    settings: dict[str, object], sentence: str
+) -> None:
+    output = said_of_harbour(**settings)
+    assert sentence in output
+    assert "a-key-of-ours" not in output.partition("PLAY [")[2]
+    assert NEXT not in output
+
+
+@pytest.mark.parametrize("way", ["its own", "everywhere"])
+def test_with_the_way_to_them_they_are_taken(way: str) -> None:
+    networks = ["192.0.2.0/24"]
+    ways: dict[str, object] = {
+        "harbour_mail_addresses": networks,
+        "harbour_sentry_addresses": networks,
+        "harbour_s3_addresses": networks,
+    }
+    if way == "everywhere":
+        ways = {"app_allowed_addresses": ["any"]}
+    mail = {"harbour_mail_host": "smtp.example.com", "vault_sentry_dsn": DSN}
+    assert NEXT in said_of_harbour(**mail, **STORE, **ways)

@@ -51,7 +51,6 @@ def test_a_saved_lab_is_read_again(tmp_path: Path) -> None:
         network6="fd00:1:2::/64",
         aliases=("harbour",),
         hosts=settings.parse_hosts(["web1", "web2"]),
-        forwarding=False,
     )
     settings.save(lab)
     assert settings.load(tmp_path) == lab

@@ -27,6 +27,20 @@ def tables(postgresql: PostgreSQL, database: str) -> set[str]:
     return set(postgresql.execute(query, database).split())
 
 
+def locked(postgresql: PostgreSQL, database: str, table: str, then: str) -> threading.Thread:
+    """Return when somebody has locked a table, and goes on with something else meanwhile."""
+    lock = f"BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE; {then}"
+    busy = threading.Thread(target=postgresql.execute, args=(lock, database))
+    busy.start()
+    while not postgresql.execute(
+        "SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation IS NOT NULL "
+        f"AND database = (SELECT oid FROM pg_database WHERE datname = '{database}')"
+    ):
+        assert busy.is_alive()
+        time.sleep(0.05)
+    return busy
+
+
 def test_up_down_and_up_again(postgresql: PostgreSQL, database: str, url: str) -> None:
     upgrade(url)
     assert tables(postgresql, database) == {"alembic_version", *metadata.tables, *QUEUE}
@@ -109,20 +123,37 @@ def test_two_upgrades_at_once_both_succeed(postgresql: PostgreSQL, database: str
 def test_a_busy_table_is_waited_for(postgresql: PostgreSQL, database: str, url: str) -> None:
     """The lock is asked for again, so that the queries behind it do not pile up."""
     upgrade(url, "0001")
-    busy = threading.Thread(
-        target=postgresql.execute,
-        args=("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(4)", database),
-    )
-    busy.start()
-    while not postgresql.execute(
-        "SELECT 1 FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation IS NOT NULL "
-        f"AND database = (SELECT oid FROM pg_database WHERE datname = '{database}')"
-    ):
-        time.sleep(0.05)
+    busy = locked(postgresql, database, "users", "SELECT pg_sleep(4)")
     result = alembic(url, "upgrade", "head")
     busy.join()
     assert result.returncode == 0, result.stderr
     assert "items" in tables(postgresql, database)
+
+
+@pytest.mark.parametrize(("prepared", "status"), [("", 0), ("CREATE TABLE items (id int)", 1)])
+def test_who_cannot_see_what_is_in_the_way_changes_nothing(
+    postgresql: PostgreSQL, prepared: str, status: int
+) -> None:
+    """With no connection left to look, an upgrade ends as it would have, and says why."""
+    database = postgresql.create_database(f"nobody_sees_{status}")
+    url = postgresql.url(database, OWNER)
+    upgrade(url, "0001")
+    postgresql.execute(prepared, database)
+    while postgresql.execute(f"SELECT 1 FROM pg_stat_activity WHERE usename = '{OWNER}'"):
+        time.sleep(0.05)
+    postgresql.execute(f"ALTER ROLE {OWNER} CONNECTION LIMIT 1")
+    try:
+        until = (
+            "DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted) LOOP "
+            "PERFORM pg_sleep(0.05); END LOOP; END $$; SELECT pg_sleep(0.8)"
+        )
+        busy = locked(postgresql, database, "alembic_version", until)
+        result = alembic(url, "upgrade", "head")
+        busy.join()
+    finally:
+        postgresql.execute(f"ALTER ROLE {OWNER} CONNECTION LIMIT -1")
+    assert "too many connections" not in result.stderr
+    assert (result.returncode, "already exists" in result.stderr) == (status, bool(status))
 
 
 def test_a_failing_revision_leaves_the_one_before(

@@ -4,7 +4,8 @@ The service runs as a host runs it: Gunicorn with the roles' settings and worker
 real PostgreSQL and Redis, with its log going to a socket and every limit counting. Told are
 
 - the requests a second of authenticated reads, as a ratio to the same two statements on the bare
-  driver under the same server, in rounds that take turns;
+  driver and its pool, under the same server, behind the same Nginx and without it, in rounds that
+  take turns;
 - the statements that the database gets for a request, as its server writes them down;
 - the 99th percentile of GET /health while twenty log in, as a multiple of that without them;
 - the times of failing logins and of reset requests of each kind of account, to each other.
@@ -12,49 +13,50 @@ real PostgreSQL and Redis, with its log going to a socket and every limit counti
 It ends with 1 when the answers' times tell accounts apart, or a statement is one too many.
 """
 
-import shutil
+import contextlib
 import statistics
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import httpx
 
 from tests.performance import guesses
 from tests.performance.applications import PAGE
 from tests.performance.load import Rate, client, full_load, result, start
-from tests.performance.serving import PASSWORD, Server, first_caller, served, stage
+from tests.performance.serving import APPLICATIONS, PASSWORD, Server, first_caller, served, stage
+from tests.performance.telling import is_missing, say
 from tests.statements import Statements, recorded
 
 ROUNDS = 7
 ROUND_SECONDS = 2
 CROWD = 20
-READS = {
-    "token, user, 20 items": PAGE,
-    "GET /users/me": "/api/v1/users/me",
-    "GET /items, no user": "/api/v1/items",
-    "GET /health": "/health",
-}
 BARE = "two statements, bare driver"
-
-
-def say(line: str) -> None:
-    """Tells one line at once."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+KEPT = "two statements, bare driver, no reset"
+READS = {
+    BARE: ("bare", "/"),
+    KEPT: ("kept", "/"),
+    "token, user, 20 items; no limit, log, numbers": ("lean", PAGE),
+    "token, user, 20 items": ("harbour", PAGE),
+    "GET /users/me": ("harbour", "/api/v1/users/me"),
+    "GET /items, no user": ("harbour", "/api/v1/items"),
+    "GET /health": ("harbour", "/health"),
+}
 
 
 def main() -> int:
     """Measures everything; answers the exit code."""
-    if shutil.which("wrk") is None:
-        say("This measurement needs wrk: apt-get install wrk")
+    if is_missing("wrk", "nginx"):
         return 2
     with stage() as on:
         with recorded(on.postgresql) as statements, served(on, "harbour") as server:
             token = first_caller(server)
             right = count(server, token, statements)
-        with served(on, "harbour") as server, served(on, "bare") as bare:
-            compare_reads(server, bare, token)
+        with contextlib.ExitStack() as stack:
+            servers = {name: stack.enter_context(served(on, name)) for name in APPLICATIONS}
+            compare_reads(servers, token)
+        with served(on, "harbour") as server:
             crowd(server)
             lines, equal = guesses.compare(on, server)
             for line in lines:
@@ -82,24 +84,31 @@ def count(server: Server, token: str, statements: Statements) -> bool:
     return right
 
 
-def compare_reads(server: Server, bare: Server, token: str) -> None:
+def compare_reads(servers: Mapping[str, Server], token: str) -> None:
     """Tells the reads under full load, as ratios to the bare driver in the same round."""
-    targets = {BARE: (bare, "/"), **{name: (server, path) for name, path in READS.items()}}
-    for one, path in targets.values():
-        full_load(one, path, token, 1)
-    rounds: dict[str, list[Rate]] = {name: [] for name in targets}
-    for _ in range(ROUNDS):
-        for name, (one, path) in targets.items():
-            rounds[name].append(full_load(one, path, token, ROUND_SECONDS))
-    say(f"{'':30} requests/s   ratio   CPU of the workers a request   ratio")
+    targets = {name: (servers[one], path) for name, (one, path) in READS.items()}
+    for title, base in (("behind Nginx", "front_url"), ("without Nginx", "url")):
+        rounds: dict[str, list[Rate]] = {name: [] for name in targets}
+        for number in range(ROUNDS + 1):
+            for name, (one, path) in targets.items():
+                rate = full_load(one, f"{getattr(one, base)}{path}", token, ROUND_SECONDS)
+                # In the first round connections are opened and caches filled.
+                if number:
+                    rounds[name].append(rate)
+        tell(title, rounds)
+
+
+def tell(title: str, rounds: Mapping[str, Sequence[Rate]]) -> None:
+    """Tells the medians of some rounds."""
+    say(f"{title:48} requests/s  ratio  CPU of the workers a request")
     median = statistics.median
     for name, rates in rounds.items():
         ratio = [
             one.requests / base.requests for one, base in zip(rates, rounds[BARE], strict=True)
         ]
-        cost = [base.cost / one.cost for one, base in zip(rates, rounds[BARE], strict=True)]
         requests, spent = median(one.requests for one in rates), median(one.cost for one in rates)
-        say(f"{name:30} {requests:10.0f} {median(ratio):7.2f} {spent:27.0f} µs {median(cost):7.2f}")
+        spread = f"rounds {min(ratio):.2f} to {max(ratio):.2f}"
+        say(f"{name:48} {requests:10.0f} {median(ratio):6.2f} {spent:10.0f} µs   {spread}")
 
 
 def crowd(server: Server) -> None:

@@ -53,13 +53,13 @@ def client(kind: str, orders: dict[str, Any]) -> list[float]:
     return result(start(kind, orders))
 
 
-def full_load(server: Server, path: str, token: str, seconds: int) -> Rate:
-    """Ask for a path as fast as it is answered."""
+def full_load(server: Server, url: str, token: str, seconds: int, *options: str) -> Rate:
+    """Ask a server for an address of it as fast as it answers, with further options of wrk."""
     before = server.seconds()
     command = ["wrk", "-t1", f"-c{_CONNECTIONS}", f"-d{seconds}s", "--timeout=10s"]
     header = ["-H", f"Authorization: Bearer {token}"]
     answer = subprocess.run(
-        [*command, *header, f"{server.url}{path}"],
+        [*command, *header, *options, url],
         check=True,
         capture_output=True,
         text=True,

@@ -28,6 +28,7 @@ from tests.hosts.load import Load, Site
 from tests.hosts.machine import Machine
 from tests.hosts.operator import Operator, Result
 from tests.hosts.repository import ROOT, Repository
+from tests.performance.telling import say
 
 RELEASES = 10
 CALM_SECONDS = 4.0
@@ -35,12 +36,6 @@ STATE = ROOT / ".lab/bench"
 FIRST = "v0.0.1"
 DEPENDENCY = "idna==3.10"
 PASSWORD = "Capstan-and-4-anchors"
-
-
-def say(line: str) -> None:
-    """Tells one line at once."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 async def main() -> int:

@@ -3,12 +3,11 @@
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import jinja2
 import yaml
 
 from tests.performance.applications import PAGE
+from tests.processes import free_port
 from tests.services import (
     OWNER,
     ROOT,
@@ -33,22 +33,49 @@ SECRET = "a-secret-for-measurements-that-is-long-enough-for-every-algorithm"
 WORKERS = 2
 # All limits count, and none refuses.
 LIMIT = "100000000/minute"
-POLICIES = ("default", "login", "register", "mail", "secret", "profile", "search")
+_LIMITS = {"lean": ""}
+APPLICATIONS = ("harbour", "lean", "bare", "kept")
+# Of the benchmark of files: a service that writes bodies to files, and nothing else.
+RAW = "raw"
+POLICIES = (
+    "default",
+    "login",
+    "register",
+    "mail",
+    "secret",
+    "profile",
+    "search",
+    "export",
+    "upload",
+    "report",
+)
 _START_TIMEOUT = 60.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
 class Server:
-    """Gunicorn with one application on a port of the loopback."""
+    """Gunicorn with one application on a port of the loopback, and where Nginx asks it.
+
+    Attributes:
+        process: Gunicorn's master.
+        port: its own.
+        front: Nginx's.
+    """
 
     process: subprocess.Popen[bytes]
     port: int
+    front: int
 
     @property
     def url(self) -> str:
         """Where it is asked."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def front_url(self) -> str:
+        """Where Nginx passes on what it is asked."""
+        return f"http://127.0.0.1:{self.front}"
 
     def seconds(self) -> float:
         """The CPU time that its workers have taken."""
@@ -62,11 +89,21 @@ class Server:
 
 @dataclass(frozen=True)
 class Stage:
-    """What an application needs: a database, a cache, a journal and a folder."""
+    """What an application needs: a database, a cache, a journal and a folder.
+
+    Attributes:
+        fronts: the ports on which Nginx passes requests on to the applications.
+    """
 
     postgresql: PostgreSQL
     redis: RedisServer
     folder: Path
+    fronts: dict[str, int]
+
+    @property
+    def files(self) -> Path:
+        """The folder of the files of accounts."""
+        return self.folder / "files"
 
     def environment(self, name: str) -> dict[str, str]:
         """What the unit of a release sets, and what the benchmark's own applications need."""
@@ -76,11 +113,14 @@ class Stage:
             "PATH": os.environ["PATH"],
             "PYTHONPATH": f"{ROOT}:{ROOT / 'roles/app/files'}",
             "PROMETHEUS_MULTIPROC_DIR": str(numbers),
+            "RUNTIME_DIRECTORY": str(numbers),
             "CREDENTIALS_DIRECTORY": str(self.folder / "credentials"),
             "APP_DATABASE_URL": self.postgresql.url("harbour"),
             "APP_CACHE_URL": self.redis.url,
             "APP_LOG_OUTPUT": "journal",
-            **{f"APP_LIMIT_{policy.upper()}": LIMIT for policy in POLICIES},
+            **{f"APP_LIMIT_{policy.upper()}": _LIMITS.get(name, LIMIT) for policy in POLICIES},
+            "APP_FILE_FOLDER": str(self.files),
+            "APP_FILE_REDIRECT": "/.files/",
             "BENCH_JOURNAL": str(self.folder / "journal"),
             "BENCH_DATABASE": str(self.postgresql.folder),
             # The first caller: session 1 of user 1.
@@ -89,8 +129,8 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage() -> Iterator[Stage]:
-    """Start what an application stands on, and fill the tables."""
+def stage(applications: Sequence[str] = APPLICATIONS) -> Iterator[Stage]:
+    """Start what applications stand on, and make the tables."""
     with contextlib.ExitStack() as stack:
         postgresql = stack.enter_context(running_postgresql(connections=200))
         redis = stack.enter_context(running_redis())
@@ -100,11 +140,71 @@ def stage() -> Iterator[Stage]:
         if migrated.returncode:
             raise SystemExit(migrated.stderr)
         (folder / "credentials").mkdir()
+        (folder / "files").mkdir()
         (folder / "credentials/app_token_secret").write_text(SECRET)
         (folder / "gunicorn.conf.py").write_text(gunicorn_settings())
         sink = [sys.executable, "-m", "tests.performance.journal_sink", str(folder / "journal")]
         stack.enter_context(running(sink, folder / "sink.log", dict(os.environ)))
-        yield Stage(postgresql, redis, folder)
+        fronts = {name: free_port() for name in applications}
+        (folder / "nginx.conf").write_text(nginx_settings(folder, fronts))
+        nginx = ["nginx", "-c", str(folder / "nginx.conf"), "-p", str(folder)]
+        stack.enter_context(running(nginx, folder / "nginx.log", dict(os.environ)))
+        yield Stage(postgresql, redis, folder, fronts)
+
+
+def nginx_settings(folder: Path, fronts: Mapping[str, int]) -> str:
+    """What the role's site says of passing on, without what comes before: TLS, limits, its log."""
+    user = "user root;" if os.geteuid() == 0 else ""
+    sites = "".join(
+        f"""
+        upstream {name} {{
+            server unix:{folder / name}.sock max_fails=0;
+            keepalive 64;
+            keepalive_timeout 2s;
+            keepalive_time 1s;
+        }}
+        server {{
+            listen 127.0.0.1:{port};
+            location / {{ proxy_pass http://{name}; }}
+            location ^~ /api/v1/files/upload {{
+                client_max_body_size 2g;
+                client_body_buffer_size 256k;
+                proxy_request_buffering off;
+                proxy_pass http://{name};
+            }}
+            location ^~ /.files/ {{
+                internal;
+                alias {folder}/files/published/;
+                disable_symlinks on from={folder}/files/published/;
+                aio threads;
+                sendfile_max_chunk 1m;
+            }}
+            location ^~ /plain/ {{ alias {folder}/files/published/; }}
+        }}"""
+        for name, port in fronts.items()
+    )
+    return f"""{user}
+    daemon off;
+    worker_processes auto;
+    pid {folder}/nginx.pid;
+    error_log stderr warn;
+    events {{ worker_connections 1024; multi_accept on; }}
+    http {{
+        access_log off;
+        sendfile on;
+        tcp_nopush on;
+        keepalive_requests 1000000;
+        proxy_http_version 1.1;
+        proxy_set_header Host $host;
+        proxy_set_header Connection "";
+        proxy_set_header X-Forwarded-For $remote_addr;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        proxy_set_header X-Forwarded-Host "";
+        proxy_set_header Forwarded "";
+        proxy_set_header X-Request-ID $request_id;
+        proxy_next_upstream off;{sites}
+    }}
+    """
 
 
 def gunicorn_settings() -> str:
@@ -120,15 +220,23 @@ def gunicorn_settings() -> str:
 
 
 @contextlib.contextmanager
-def served(on: Stage, name: str) -> Iterator[Server]:
+def served(
+    on: Stage,
+    name: str,
+    module: str = "applications",
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
     """Serve one of the benchmark's applications until the end."""
     port = free_port()
     options = ["--no-control-socket", f"--config={on.folder / 'gunicorn.conf.py'}"]
-    command = [sys.executable, "-m", "gunicorn", *options, f"--bind=127.0.0.1:{port}"]
-    application = f"tests.performance.applications:{name}()"
+    binds = [f"--bind=127.0.0.1:{port}", f"--bind=unix:{on.folder / name}.sock"]
+    command = [sys.executable, "-m", "gunicorn", *options, *binds]
+    application = f"tests.performance.{module}:{name}()"
     log = on.folder / f"{name}.log"
-    with running([*command, application], log, on.environment(name)) as process:
-        server = Server(process, port)
+    said = {**on.environment(name), **(environment or {})}
+    with running([*command, application], log, said) as process:
+        # Nginx passes on only to those that are asked by way of it.
+        server = Server(process, port, on.fronts.get(name, 0))
         wait(server, log)
         yield server
 
@@ -161,13 +269,6 @@ def wait(server: Server, log: Path) -> None:
         if server.process.poll() is not None or time.monotonic() > deadline:
             raise SystemExit(f"The server did not start:\n{log.read_text()[-2000:]}")
         time.sleep(0.1)
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def first_caller(server: Server) -> str:

@@ -190,6 +190,16 @@ def test_the_artifact_stays_for_those_who_missed_it(member: World) -> None:
     assert record["version"] == "v1.1.0"
     assert (folder / "quay-v1.1.0.tar").is_file()
     assert len(record["sha256"]) == 64
-    refused = member.run("fleet-mark", "v1.1.0", "--serial=5")
-    assert refused.status == 2
-    assert "serial 5" in refused.text
+    for version, serial in (("v1.0.0", 5), ("v1.1.0", 4)):
+        refused = member.run("fleet-mark", version, f"--serial={serial}")
+        assert refused.status == 2
+        assert "serial 5" in refused.text
+
+
+def test_a_peer_may_be_quicker_than_the_note_that_is_on_its_way(member: World, peer: Peer) -> None:
+    offer(member, peer, "v1.1.0", 7)
+    assert member.run("catch-up").status == 0
+    record = (member.settings.state / "fleet/fleet.json").read_text()
+    noted = member.run("fleet-mark", "v1.1.0", "--serial=7")
+    assert (noted.status, "as is known here" in noted.text) == (0, True)
+    assert (member.settings.state / "fleet/fleet.json").read_text() == record

@@ -4,7 +4,6 @@ import html
 import http.server
 import json
 import shutil
-import socket
 import ssl
 import subprocess
 import threading
@@ -24,6 +23,7 @@ from slipway_release.errors import RefusedError
 from slipway_release.history import Entry
 from slipway_release.settings import Settings
 from slipway_release.state import Store
+from tests.processes import free_port
 from tests.release.world import World
 
 NOBODY = {
@@ -266,11 +266,6 @@ def authority(tmp_path: Path) -> Path:
     assert shutil.which("openssl")
     subprocess.run([*command.split(), *files, *name], check=True, capture_output=True)
     return tmp_path
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.mark.parametrize("encrypted", [False, True])

@@ -3,7 +3,10 @@ from typing import Any
 
 import pytest
 
+from tests.roles.nginx_site import site
 from tests.roles.rendering import render
+
+__all__ = ["site"]
 
 #: Another team's service, so that nothing of ours is found by accident.
 SETTINGS: dict[str, Any] = {

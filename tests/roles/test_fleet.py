@@ -28,6 +28,8 @@ ADDRESSES = {
     "db1": "10.0.0.13",
 }
 GROUPS = {"balancer": ["lb1"], "app": ["web1", "web2"], "database": ["db1"], "cache": ["db1"]}
+#: The answers of the provider's DHCPv6 (RFC 8415, 7.2).
+DHCP = "ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept"
 SECRETS = {
     "vault_database_password": "secret-of-the-service",
     "vault_database_owner_password": "secret-of-the-owner",
@@ -63,14 +65,19 @@ def opened(path: Path) -> list[str]:
 
 
 def test_only_the_balancer_is_open_to_everybody(fleet: dict[str, Path]) -> None:
-    assert opened(fleet["lb1"] / "nftables.conf") == ["tcp dport { 80, 443 } accept"]
+    assert opened(fleet["lb1"] / "nftables.conf") == [
+        DHCP,
+        "tcp dport { 80, 443 } accept",
+    ]
     assert opened(fleet["web1"] / "nftables.conf") == [
         "ip saddr { 10.0.0.10, 10.0.0.11 } tcp dport 443 accept",
+        DHCP,
         "ip6 saddr { fd00::12 } tcp dport 443 accept",
     ]
     assert opened(fleet["db1"] / "nftables.conf") == [
         "ip saddr { 10.0.0.11 } tcp dport 5432 accept",
         "ip saddr { 10.0.0.11 } tcp dport 6379 accept",
+        DHCP,
         "ip6 saddr { fd00::12 } tcp dport 5432 accept",
         "ip6 saddr { fd00::12 } tcp dport 6379 accept",
     ]
@@ -87,7 +94,7 @@ def test_the_database_wants_tls_and_a_password_of_exactly_the_hosts_that_serve(
     settings = (fleet["db1"] / "postgresql.conf").read_text()
     assert "listen_addresses = '*'" in settings
     # Two hosts, each with a web part and two workers.
-    assert "max_connections = '280'" in settings
+    assert "max_connections = '296'" in settings
 
 
 def test_the_balancer_verifies_the_hosts_and_they_believe_only_it(fleet: dict[str, Path]) -> None:
@@ -154,3 +161,17 @@ def test_systemd_accepts_the_units(fleet: dict[str, Path], unit: str, tmp_path: 
     path.write_text(text)
     result = run("systemd-analyze", "verify", "--man=no", str(path))
     assert [line for line in result.stderr.splitlines() if path.name in line] == []
+
+
+def test_websockets_pass_through_the_balancer_with_the_address_that_it_saw(
+    fleet: dict[str, Path],
+) -> None:
+    for host, upstream in (("lb1", "https://quay"), ("web1", "http://quay")):
+        site = (fleet[host] / "site.conf").read_text()
+        place = site.partition("location ^~ /ws/ {\n        limit_conn")[2].partition("\n    }")[0]
+        assert f"proxy_pass {upstream};" in place
+        assert "proxy_set_header Upgrade $http_upgrade;" in place
+        # On a host, the address that its balancer has told.
+        assert "proxy_set_header X-Forwarded-For $remote_addr;" in place
+        assert "quay_sockets 100;" in place
+        assert "limit_req zone=quay_socket_rate burst=100 nodelay;" in place

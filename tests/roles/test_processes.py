@@ -1,40 +1,31 @@
 """Processes that no unit can be written for are refused, with a sentence."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.roles.plays import ROOT, run_play
 
 
 def refuse(folder: Path, **processes: Any) -> str:
     """What the role says of processes; '' when it takes them."""
-    tasks = yaml.safe_load((ROOT / "roles/app/tasks/main.yml").read_text())
+    tasks = yaml.safe_load((ROOT / "roles/app/tasks/checks.yml").read_text())
     play = {
         "hosts": "localhost",
         "connection": "local",
         "gather_facts": False,
         "vars_files": [str(ROOT / "roles/app/vars/main.yml")],
-        "vars": {"app_name": "quay", "app_processes": processes},
-        "tasks": [task for task in tasks if task["name"].startswith("Refuse")],
+        "vars": {
+            "app_name": "quay",
+            "app_processes": processes,
+            "app_web_addresses": [],
+            "app_data_folders": [],
+        },
+        "tasks": tasks,
     }
-    playbook = folder / "refuse.json"
-    playbook.write_text(json.dumps([play]))
-    result = subprocess.run(
-        [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", playbook],
-        cwd=ROOT,
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+    result = run_play(folder, play, "--inventory=localhost,")
     said = " ".join((result.stdout + result.stderr).split())
     assert "ok=3" in said or result.returncode
     return said if result.returncode else ""
@@ -49,7 +40,7 @@ def test_networks_and_words_of_systemd_are_taken(tmp_path: Path) -> None:
     ("process", "reason"),
     [
         ({"command": "x", "addresses": ["smtp.example.com"]}, '[["smtp.example.com"]]'),
-        ({"command": "x", "addresses": "192.0.2.25"}, "must be a list of IP addresses"),
+        ({"command": "x", "addresses": "192.0.2.25"}, "must be lists of IP addresses"),
         ({"addresses": ["any"]}, "an entry without command"),
         ({"command": "x", "ports": [25]}, "command, schedule, seconds and addresses"),
     ],

@@ -16,7 +16,7 @@ everywhere = pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     program = shutil.which(command[0], path=os.environ["PATH"] + ":/usr/sbin:/sbin")
-    assert program, f"{command[0]} is missing: `make setup` installs what the tests need"
+    assert program, f"{command[0]} is missing: `make test` installs what the tests need"
     return subprocess.run(
         [program, *command[1:]],
         capture_output=True,
@@ -82,6 +82,7 @@ def test_nftables_accepts_the_rules(rendered: dict[str, Path], distribution: str
     assert "ip6 saddr { 2001:db8::/32 } tcp dport 22 accept" in text
     assert "ip saddr { 192.0.2.7 } tcp dport 9100 accept" in text
     assert "tcp dport { 80, 443 } accept" in text
+    assert "ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept" in text
 
 
 @everywhere

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
+import random
 import socket
 import sys
 import time
@@ -21,6 +23,14 @@ from typing import Any
 from gunicorn.arbiter import Arbiter
 from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
+
+try:
+    from slipway_websockets import BoundedWebSocket
+except ImportError:
+    # A service without WebSockets, or with another library for them: Uvicorn looks for one.
+    _WEBSOCKETS: Any = "auto"
+else:
+    _WEBSOCKETS = BoundedWebSocket
 
 # How often the drain looks whether it is done, in seconds.
 _GLANCE = 0.05
@@ -42,11 +52,14 @@ class DrainingServer(Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, drain, then shut down as usual."""
         heartbeat = asyncio.create_task(self._heartbeat())
+        parting = asyncio.create_task(self._part_websockets())
         try:
             await self._drain(sockets or [])
+            await parting
             await super().shutdown(sockets)
         finally:
             heartbeat.cancel()
+            parting.cancel()
 
     async def _heartbeat(self) -> None:
         # Gunicorn kills a worker that is silent for its time-out, and the loop that notifies it has
@@ -68,13 +81,42 @@ class DrainingServer(Server):
         while self._http_connections() and time.monotonic() < deadline and not self.force_exit:  # noqa: ASYNC110
             await asyncio.sleep(_GLANCE)
 
+    async def _part_websockets(self) -> None:
+        """Close WebSockets one after the other, with 1012: their clients come back at once.
+
+        All in one instant they would, and to a release that has just started.
+        """
+        spread = min(_seconds("SLIPWAY_WEBSOCKET_SPREAD_SECONDS", 5), drain_seconds())
+        leaving = [one for one in self.server_state.connections if self._is_websocket(one)]
+        # Else those who came first, from one address perhaps, would come back together.
+        random.shuffle(leaving)
+        for connection in leaving:
+            if self.force_exit:
+                return
+            if connection in self.server_state.connections:
+                _part(connection)
+            await asyncio.sleep(spread / len(leaving))
+
     def _http_connections(self) -> bool:
-        # A WebSocket stays open for as long as its client likes: it is closed with 1012 afterwards.
+        return any(not self._is_websocket(one) for one in self.server_state.connections)
+
+    def _is_websocket(self, connection: object) -> bool:
         websocket = self.config.ws_protocol_class
-        return any(
-            websocket is None or not isinstance(connection, websocket)
-            for connection in self.server_state.connections
-        )
+        # What uvicorn takes is a class, although it would be content with any callable.
+        return isinstance(websocket, type) and isinstance(connection, websocket)
+
+
+def _part(connection: Any) -> None:  # noqa: ANN401 - of whichever library
+    """Close a WebSocket; one that fails at it must not keep the others and the worker from it."""
+    try:
+        connection.shutdown()
+    except Exception:
+        logging.getLogger("uvicorn.error").exception("A WebSocket could not be closed: it is cut.")
+        connection.transport.abort()
+
+
+def _seconds(name: str, usual: float) -> float:
+    return float(os.environ.get(name, usual))
 
 
 class DrainingWorker(UvicornWorker):
@@ -83,6 +125,12 @@ class DrainingWorker(UvicornWorker):
     CONFIG_KWARGS: dict[str, Any] = {  # noqa: RUF012
         **UvicornWorker.CONFIG_KWARGS,
         "timeout_graceful_shutdown": int(os.environ.get("SLIPWAY_GRACEFUL_SECONDS", "30")),
+        "ws_max_size": int(os.environ.get("SLIPWAY_WEBSOCKET_BYTES", "65536")),
+        "ws_ping_interval": _seconds("SLIPWAY_WEBSOCKET_PING_SECONDS", 20),
+        "ws_ping_timeout": _seconds("SLIPWAY_WEBSOCKET_PING_SECONDS", 20),
+        "ws": _WEBSOCKETS,
+        # It takes some 100 KiB of each socket, and a small message inflates to a huge one.
+        "ws_per_message_deflate": False,
     }
 
     async def _serve(self) -> None:
@@ -96,7 +144,7 @@ class DrainingWorker(UvicornWorker):
 
 def drain_seconds() -> float:
     """Longest time that idle connections are left to their peer."""
-    return float(os.environ.get("SLIPWAY_DRAIN_SECONDS", "10"))
+    return _seconds("SLIPWAY_DRAIN_SECONDS", 10)
 
 
 def announce(workers: int) -> None:

@@ -45,3 +45,33 @@ async def test_a_secret_that_changes_is_in_no_output(machine: Machine, operator:
     # The command line itself is not output of a task.
     tasks = result.text[result.text.index("PLAY [") :]
     assert secret not in tasks
+
+
+async def test_a_wrong_setting_is_refused_before_the_service_meets_it(
+    machine: Machine, operator: Operator, token: str
+) -> None:
+    unit = f"{machine.app}@{machine.release()}.service"
+    asked = (
+        f"systemctl show --value -p MainPID {unit} '{machine.app}.worker@*'; "
+        f"sha256sum /etc/slipway/{machine.app}/environment /etc/slipway/{machine.app}/credentials/*"
+    )
+    before = machine.run(asked).stdout
+    secret = "another-secret-that-goes-with-it-0123456789"
+    wrong = json.dumps(
+        {"harbour_settings": {"APP_LOG_LEVEL": "debgu"}, "vault_token_secret": secret}
+    )
+    async with Load(Site(machine.site, machine.address, machine.context), token) as load:
+        result = await operator.play("playbook.yml", "--tags=app", f"--extra-vars={wrong}")
+    said = " ".join(result.text.split())
+    assert result.returncode
+    assert f"{machine.app} does not run with its new settings: " in said
+    assert "APP_LOG_LEVEL" in said.partition("does not run with its new settings: ")[2]
+    assert secret not in result.text
+    assert machine.run(asked).stdout == before
+    assert load.report.failures == []
+    failed = machine.run("systemctl list-units --failed --plain --no-legend").stdout
+    assert f"{machine.app}-preflight@" not in failed
+    # The settings of before are those of the inventory: nothing is left to do.
+    result = await operator.play("playbook.yml", "--tags=app")
+    assert result.returncode == 0, result.text
+    assert re.search(rf"^{machine.name} .*changed=0 ", result.text, re.MULTILINE)

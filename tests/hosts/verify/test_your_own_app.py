@@ -118,7 +118,6 @@ def quay(
         "tls_email": "operations@example.com",
         "tls_acme_directory": described["all"]["vars"]["lab_acme_directory"],
         "base_extra_ca_certificates": described["all"]["vars"]["lab_ca_certificates"],
-        "release_smoke_url": f"https://{name}/healthz",
     }
     (inventory / "group_vars/all/main.yml").write_text(yaml.safe_dump(values))
     hosts = {"all": {"hosts": described["_meta"]["hostvars"]}, "app": {"hosts": {machine.name: {}}}}

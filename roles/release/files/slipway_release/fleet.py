@@ -74,10 +74,13 @@ def mark(settings: Settings, version: str, serial: int) -> str:
     """Note that the fleet serves a version, and keep its artifact for a host that missed it.
 
     Raises:
-        RefusedError: It is no version, or the record here is as new as that.
+        RefusedError: It is no version, or the record here is as new as that and another one.
     """
     precedence(version)
     known = record(settings)
+    if (known.serial, known.version) == (serial, version):
+        # A peer that was told first has passed it on.
+        return f"{settings.app}: the fleet serves {version} (serial {serial}), as is known here"
     if serial <= known.serial:
         raise RefusedError(
             f"The record of the fleet here has serial {known.serial}, so {serial} is not newer."

@@ -1,0 +1,1 @@
+"""Reports that callers ask for and workers write."""

@@ -1,0 +1,1 @@
+"""A mixed load as visitors make it: `make load`."""
