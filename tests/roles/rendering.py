@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -80,16 +81,10 @@ PLAYBOOK = [
         "tasks": [
             {"name": "Give the facts of the distribution", "given_facts": {"facts": "{{ facts }}"}},
             {
-                "name": "Render each template",
-                "ansible.builtin.template": {
-                    "src": "{{ project }}/roles/{{ item.template }}",
-                    "dest": "{{ output }}/{{ inventory_hostname }}/{{ item.file }}",
-                    "mode": "0600",
-                },
-                "loop": "{{ templates }}",
-                "vars": {
-                    "name": "{{ item.file | regex_replace('^quay[.]([a-z]+)@.*$', '\\1') }}",
-                    "process": "{{ __app_processes[name] | default({}) }}",
+                "name": "Render the templates",
+                "render_files": {
+                    "folder": "{{ output }}/{{ inventory_hostname }}",
+                    "templates": "{{ templates }}",
                 },
             },
         ],
@@ -122,6 +117,14 @@ def one_of_each() -> dict[str, Any]:
     return {"all": {"hosts": hosts}, **groups}
 
 
+def _wanted(file: str, template: str) -> dict[str, Any]:
+    """What to render, with the variables that a role would give a template in its loop."""
+    name = re.sub(r"^quay[.]([a-z]+)@.*$", r"\1", file)
+    process = "{{ __app_processes['" + name + "'] | default({}) }}"
+    variables = {"name": name, "process": process}
+    return {"file": file, "template": str(ROOT / "roles" / template), "variables": variables}
+
+
 def render(
     folder: Path,
     settings: Mapping[str, Any],
@@ -148,7 +151,7 @@ def render(
             for part in ("defaults", "vars")
             for path in ROOT.glob(f"roles/*/{part}/*.yml")
         ),
-        "templates": [{"file": file, "template": template} for file, template in templates.items()],
+        "templates": [_wanted(file, template) for file, template in templates.items()],
     }
     variables = folder / "variables.json"
     variables.write_text(json.dumps(extra))
@@ -167,6 +170,7 @@ def render(
         env={
             **os.environ,
             "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_ACTION_PLUGINS": str(ROOT / "tests/roles/actions"),
             "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
         },
         capture_output=True,

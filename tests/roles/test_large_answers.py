@@ -21,8 +21,9 @@ __all__ = ["site"]
 
 def blocks_taken() -> int:
     """How many blocks Nginx has taken of the service when it takes no more."""
-    Service.sent, before = 0, -1
+    deadline, before = time.monotonic() + 30, 0
     while before != Service.sent or not before:
+        assert time.monotonic() < deadline, f"{Service.sent} blocks are sent, and it goes on"
         before = Service.sent
         time.sleep(0.5)
     return before
@@ -30,6 +31,7 @@ def blocks_taken() -> int:
 
 def test_an_answer_that_is_read_slowly_is_not_kept_on_the_disk(site: Site) -> None:
     temporary = site.folder / "kept_answers"
+    Service.sent = 0
     with site.connect() as tls:
         tls.sendall(f"GET {EXPORT} HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode())
         begin = tls.recv(4096)

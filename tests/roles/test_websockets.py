@@ -33,8 +33,7 @@ async def service(site: Site) -> AsyncIterator[Site]:
     """The site, with a service behind it."""
     folder = site.settings.state.parent / "srv/current"
     folder.mkdir(parents=True)
-    for one in (folder, *folder.parents[:2]):
-        one.chmod(0o755)
+    let_in(folder)
     path = folder / "web.sock"
     async with unix_serve(echo, str(path), subprotocols=[Subprotocol("quay.v1")]):
         path.chmod(0o777)
