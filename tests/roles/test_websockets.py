@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
 from slipway_release import maintenance
-from tests.roles.nginx_site import NAME, Site
+from tests.roles.nginx_site import NAME, Site, let_in
 
 PER_ADDRESS = 100
 
