@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import random
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +174,22 @@ def forget(number: int) -> None:
     folder = os.environ.get("RUNTIME_DIRECTORY")
     if folder:
         (Path(folder) / f"ready.{number}").unlink(missing_ok=True)
+
+
+def free_slot(workers: Iterable[Any]) -> int:
+    """Return the smallest number from 1 that none of the workers has as its `slot`."""
+    taken = {worker.slot for worker in workers}
+    return next(slot for slot in itertools.count(1) if slot not in taken)
+
+
+def count_as(slot: int) -> None:
+    """Have prometheus-client, where a service has it, name a worker's files by its slot.
+
+    By default it names them by the process, and keeps those of each process that has ever counted:
+    workers are replaced for ever, and the folder of their numbers lies in memory.
+    """
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        with contextlib.suppress(ImportError):
+            from prometheus_client import values  # noqa: PLC0415 - not every service has it
+
+            values.ValueClass = values.MultiProcessValue(lambda: slot)
