@@ -1,11 +1,19 @@
 """The settings of error reports; `app.settings` makes them part of all settings."""
 
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
 from app.settings_source import EnvironmentSettings
+
+
+def _has_a_port(parts: SplitResult) -> bool:
+    """Say whether its port is one, said or not: it is read as a number only when asked for."""
+    try:
+        return parts.port != 0
+    except ValueError:
+        return False
 
 
 def _checked_dsn(value: SecretStr | None) -> SecretStr | None:
@@ -14,7 +22,7 @@ def _checked_dsn(value: SecretStr | None) -> SecretStr | None:
         return None
     parts = urlsplit(text)
     usable = parts.scheme in {"http", "https"} and parts.hostname and parts.username
-    if not usable or not parts.path.rpartition("/")[2].isdecimal():
+    if not usable or not parts.path.rpartition("/")[2].isdecimal() or not _has_a_port(parts):
         message = "it must look like https://KEY@HOST/PROJECT"
         raise ValueError(message)
     return SecretStr(text)

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
+from app.mail_addresses import AddressError, parse_sender
 from app.settings_source import EnvironmentSettings
 
 
@@ -22,6 +23,18 @@ def _checked_base(value: str) -> str:
         message = "it must begin with https:// and the name of a host"
         raise ValueError(message)
     return value.rstrip("/")
+
+
+def _check_sender(value: str) -> None:
+    """Refuse a sender of whom no mail could be sent."""
+    try:
+        parse_sender(value)
+    except AddressError as error:
+        message = (
+            "mail_from: set APP_MAIL_FROM to the address that mails come from, name@example.com "
+            f"or Name <name@example.com>. {error.message}"
+        )
+        raise ValueError(message) from None
 
 
 OneLine = Annotated[str, AfterValidator(_one_line)]
@@ -62,9 +75,8 @@ class MailSettings(EnvironmentSettings):
 
     @model_validator(mode="after")
     def _check_mail(self) -> Self:
-        if self.mail_host and "@" not in self.mail_from:
-            message = "mail_from: set APP_MAIL_FROM to the address that mails come from"
-            raise ValueError(message)
+        if self.mail_host:
+            _check_sender(self.mail_from)
         if self.mail_username and self.mail_password is None:
             message = (
                 "mail_password: a login needs it, put it into the file app_mail_password "

@@ -22,8 +22,8 @@ class PreflightError(Exception):
     """Why this release cannot serve here, in one sentence."""
 
 
-async def _look(settings: Settings) -> str | None:
-    """Look at the database, the cache and the store of files; return a warning, or nothing.
+async def _look(settings: Settings) -> str:
+    """Look at the database, the cache and the store of files; return warnings, or nothing.
 
     Raises:
         PreflightError: when the database cannot be used by this release.
@@ -38,25 +38,25 @@ async def _look(settings: Settings) -> str | None:
                 f"The database is at revision {revision}, which this release does not know: "
                 "release a version that is not older than the database."
             )
-        if cache.configured and not await cache.ping():
-            return f"The cache at {settings.cache_url} does not answer; the service works without."
+        answers = not cache.configured or await cache.ping()
     except (UnavailableError, TimeoutError) as error:
         reason = error.__cause__ or error
         raise PreflightError(
             f"The database {where} cannot be reached ({type(reason).__name__}: {reason})."
         ) from error
-    else:
-        return await _look_at_files(settings)
     finally:
         await cache.close()
         await database.close()
+    away = f"The cache at {settings.cache_url} does not answer; the service works without."
+    warnings = ("" if answers else away, await _look_at_files(settings))
+    return " ".join(warning for warning in warnings if warning)
 
 
-async def _look_at_files(settings: Settings) -> str | None:
+async def _look_at_files(settings: Settings) -> str:
     """Return what is wrong with the store of files; it keeps nothing else of the service back."""
     store = open_store(settings)
     if store is None:
-        return None
+        return ""
     try:
         async with asyncio.timeout(TIMEOUT):
             await store.check()
@@ -71,7 +71,7 @@ async def _look_at_files(settings: Settings) -> str | None:
         )
     finally:
         store.close()
-    return None
+    return ""
 
 
 def main() -> int:

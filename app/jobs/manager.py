@@ -92,8 +92,13 @@ class PatientManager(JobManager):
         *_: Any,  # noqa: ANN401
         **__: Any,  # noqa: ANN401
     ) -> None:
-        """Note that a job is done again."""
-        await self._note(job, RETRY_OWN, retry_at=retry_at or datetime.now(UTC))
+        """Note that a job is done again, after as long as it is until then by this clock.
+
+        The database says when that is, by its own: the clocks of the hosts differ.
+        """
+        now = datetime.now(UTC)
+        rest = max(((retry_at or now) - now).total_seconds(), 0.0)
+        await self._note(job, RETRY_OWN, rest=rest)
 
     async def _put_back(self, job: Job) -> None:
         decision = self._strategy.decide(job)

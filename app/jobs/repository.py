@@ -58,13 +58,16 @@ _NOTE_FAILURE = text("""
 INSERT INTO job_failures (job_id, error) VALUES (:job_id, :error)
 ON CONFLICT (job_id) DO UPDATE SET error = excluded.error, at = now()
 """)
-# The same job may come back to its own moment, after its worker was killed.
-_CLAIM_TICK = text("""
-INSERT INTO job_ticks (name, tick, job_id) VALUES (:name, :tick, :job_id)
+# The same job may come back to its own moment, after its worker was killed. A worker whose clock is
+# ahead takes no moment that is still to come for the database: it would take all until then.
+_LATEST_TICK = "CAST(extract(epoch FROM now()) AS bigint) + 60"
+_CLAIM_TICK = text(f"""
+INSERT INTO job_ticks (name, tick, job_id) VALUES (:name, least(:tick, {_LATEST_TICK}), :job_id)
 ON CONFLICT (name) DO UPDATE SET tick = excluded.tick, job_id = excluded.job_id
 WHERE job_ticks.tick < excluded.tick OR job_ticks.job_id = excluded.job_id
+    OR job_ticks.tick > {_LATEST_TICK}
 RETURNING xmax = 0 AS is_first
-""")
+""")  # noqa: S608 - of constants
 _COUNT = text("""
 SELECT queue_name, CASE status WHEN 'todo' THEN 'waiting' WHEN 'doing' THEN 'running'
                                ELSE 'dead' END AS state, count(*)
@@ -115,7 +118,8 @@ WITH own AS (
 )
 """
 FINISH_OWN = f"{_OWN} SELECT procrastinate_finish_job_v1(id, %(status)s, %(delete_job)s) FROM own"  # noqa: S608
-RETRY_OWN = f"{_OWN} SELECT procrastinate_retry_job_v2(id, %(retry_at)s, NULL, NULL, NULL) FROM own"  # noqa: S608
+RETRY_OWN = f"""{_OWN} SELECT procrastinate_retry_job_v2(
+    id, now() + make_interval(secs => %(rest)s), NULL, NULL, NULL) FROM own"""  # noqa: S608
 
 
 @dataclass(frozen=True)

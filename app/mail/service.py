@@ -7,7 +7,8 @@ import aiosmtplib
 
 from app.errors import UnavailableError
 from app.log import get_logger
-from app.mail.message import AddressError, Mail, build, parse_address, parse_sender
+from app.mail.message import Mail, build
+from app.mail_addresses import AddressError, parse_address, parse_sender
 from app.settings import Settings
 
 PERMANENT = range(500, 600)

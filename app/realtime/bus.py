@@ -183,8 +183,14 @@ class Bus:
             await self._filled.wait()
             self._filled.clear()
             while self._outbox:
-                body = orjson.dumps(self._some())
-                await self._cache.publish(CHANNEL, self._own_id + _FRAMES + body)
+                some = self._some()
+                try:
+                    body = self._own_id + _FRAMES + orjson.dumps(some)
+                    await self._cache.publish(CHANNEL, body)
+                except (CacheDownError, asyncio.CancelledError):
+                    # It is cancelled when the listener notices first that the store has gone.
+                    metrics.WEBSOCKET_LOST.inc(len(some))
+                    raise
 
     def _some(self) -> list[str]:
         """Take out what one message carries; a text that is larger goes alone."""

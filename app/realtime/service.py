@@ -6,9 +6,9 @@ may differ from worker to worker.
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Iterable
-from contextlib import asynccontextmanager
 from typing import Protocol
 
 from app import metrics
@@ -79,6 +79,7 @@ class Live:
         self._allowances = Allowances(settings)
         self._turns = Turns(max(1, settings.websocket_queue // _AT_ONCE_SHARE), _AT_ONCE_BYTES)
         self._looking: asyncio.Task[None] | None = None
+        self._look_now = asyncio.Event()
 
     async def start(self) -> None:
         """Begin to listen to the other workers."""
@@ -118,7 +119,7 @@ class Live:
             raise InvalidTicketError
         return grant
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def admitted(self, grant: Grant, client_id: str) -> AsyncIterator[Socket]:
         """Give a place in the room for a ticket that was redeemed.
 
@@ -184,6 +185,9 @@ class Live:
     def connection_changed(self, *, up: bool) -> None:
         """Tell the clients whether those of other workers are reached."""
         self.deliver(frames.reachable() if up else frames.unreachable())
+        if up:
+            # A store that was restarted knows no places: others could take the names meanwhile.
+            self._look_now.set()
 
     def _hand_out(self, frame: frames.Frame) -> None:
         for socket in self._sockets.values():
@@ -222,7 +226,10 @@ class Live:
     async def _look_again(self) -> None:
         """Find what was not told: sessions that have ended, places that run out."""
         while True:
-            await asyncio.sleep(self._settings.websocket_recheck_seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.websocket_recheck_seconds):
+                    await self._look_now.wait()
+            self._look_now.clear()
             self._allowances.forget_full(asyncio.get_running_loop().time())
             try:
                 sessions = set(self._of_session)

@@ -15,6 +15,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    or_,
     select,
     table,
     update,
@@ -28,6 +29,9 @@ from app.tasks.models import Task
 TaskRow: TypeAlias = Row[*tuple[Any, ...]]
 
 OPEN = ("queued", "running")
+# What is told of a task that nothing better is known of: of those that failed, on-call can have it
+# done after all.
+FAILED = "task_failed"
 COLUMNS = (
     Task.id,
     Task.user_id,
@@ -88,14 +92,14 @@ async def is_of_run(database: Database, task_id: int, run: str) -> bool:
 async def begin(
     session: AsyncSession, task_id: int, run: str, now: datetime
 ) -> tuple[int, bool] | None:
-    """Make a run the one that may end a task, unless it has been carried out.
+    """Make a run the one that may end a task, unless it has ended for a reason of its own.
 
     Returns:
         Whose the task is, and whether a queue has its job.
     """
     statement = (
         update(Task)
-        .where(Task.id == task_id, Task.status != "succeeded")
+        .where(Task.id == task_id, or_(Task.status.in_(OPEN), Task.error == FAILED))
         .values(
             status="running",
             run=run,

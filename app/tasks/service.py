@@ -23,9 +23,7 @@ from app.log import get_logger
 from app.owners import lock_account
 from app.settings import Settings
 from app.tasks import repository
-
-# What is told of a task that nothing better is known of.
-FAILED = "task_failed"
+from app.tasks.repository import FAILED
 
 
 class TaskNotFoundError(NotFoundError):
@@ -124,14 +122,14 @@ async def running(database: Database, settings: Settings, task_id: int) -> Async
     The task ends by `end`, in the transaction that publishes what came of it.
 
     Raises:
-        OvertakenError: when there is nothing to do: it is gone, or was carried out.
+        OvertakenError: when there is nothing to do: it is gone, or has ended.
     """
     name = secrets.token_hex(16)
     async with database.writing() as session:
         begun = await repository.begin(session, task_id, name, datetime.now(UTC))
         is_there = begun is not None or await repository.is_there(session, task_id)
     if begun is None:
-        why = "was carried out before" if is_there else "is gone, with its account or for its age"
+        why = "has ended before" if is_there else "is gone, with its account or for its age"
         get_logger().info("job.left_out", message=f"Nothing is done: the task {task_id} {why}.")
         raise OvertakenError
     run = Run(task_id, begun[0], name, queued=begun[1])

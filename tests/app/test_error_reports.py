@@ -356,7 +356,13 @@ def settings_for(monkeypatch: pytest.MonkeyPatch, dsn: str, **more: str) -> Sett
     return load_settings(Settings)
 
 
-@pytest.mark.parametrize("dsn", ["anything", "https://host/1", "https://key@host/", "ftp://k@h/1"])
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        *("anything", "https://host/1", "https://key@host/", "ftp://k@h/1"),
+        *("https://key@host:99999/1", "https://key@host:abc/1", "https://key@host:0/1"),
+    ],
+)
 def test_a_dsn_that_is_none_is_refused_without_being_shown(
     monkeypatch: pytest.MonkeyPatch, dsn: str
 ) -> None:

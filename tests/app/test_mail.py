@@ -13,8 +13,8 @@ import pytest
 from app import log
 from app.errors import SettingsError
 from app.mail import Mail, Mailer, MailError, render
-from app.mail.message import AddressError, parse_address
 from app.mail.rendering import TEMPLATES
+from app.mail_addresses import AddressError, parse_address, parse_sender
 from app.settings import Settings, load_settings
 from tests.app.smtp_servers import Certificate, Inbox, make_certificate, running_smtp
 
@@ -299,6 +299,10 @@ def test_a_missing_value_is_no_gap() -> None:
     ("variables", "sentence"),
     [
         ({"APP_MAIL_HOST": "mail.example.com"}, "set APP_MAIL_FROM"),
+        *(
+            ({"APP_MAIL_HOST": "mail.example.com", "APP_MAIL_FROM": sender}, "set APP_MAIL_FROM")
+            for sender in ("no-reply@", "Harbour @ Sea", "Harbour <a b@c.example>", "<>")
+        ),
         ({"APP_MAIL_FROM": "a@example.com\nBcc: b@example.com"}, "APP_MAIL_FROM: it must be one"),
         ({"APP_MAIL_HOST": "a\r\nb"}, "APP_MAIL_HOST: it must be one line"),
         ({"APP_PUBLIC_URL": "www.example.com"}, "APP_PUBLIC_URL: it must begin with https://"),
@@ -325,6 +329,21 @@ def test_settings_of_mail_that_cannot_work(
         monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=sentence):
         load_settings(Settings)
+
+
+@pytest.mark.parametrize(
+    ("sender", "header"),
+    [
+        ("no-reply@example.com", "no-reply@example.com"),
+        ("Harbour <no-reply@example.com>", "Harbour <no-reply@example.com>"),
+        ("Harbour, Inc <no-reply@example.com>", '"Harbour, Inc" <no-reply@example.com>'),
+        ('"Harbour, \\"Inc\\"" <a@b.example>', '"Harbour, \\"Inc\\"" <a@b.example>'),
+        ("Acme: Mail <a@b.example>", '"Acme: Mail" <a@b.example>'),
+        ("Harbour @ Sea <a@b.example>", '"Harbour @ Sea" <a@b.example>'),
+    ],
+)
+def test_a_sender_may_have_any_name(sender: str, header: str) -> None:
+    assert str(parse_sender(sender)) == header
 
 
 def test_the_base_of_links_has_no_slash_at_its_end() -> None:

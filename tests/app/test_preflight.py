@@ -152,3 +152,9 @@ def test_a_folder_that_is_not_there_is_a_warning(
     environment.setenv("APP_FILE_FOLDER", "/nonexistent")
     assert preflight.main() == 0
     assert "Warning: The folder /nonexistent cannot be used" in capsys.readouterr().err
+    # One warning does not hide the other.
+    environment.setenv("APP_CACHE_URL", "unix:///nonexistent")
+    assert preflight.main() == 0
+    said = capsys.readouterr().err
+    assert "Warning: The cache at unix:///nonexistent" in said
+    assert "The folder /nonexistent cannot be used" in said

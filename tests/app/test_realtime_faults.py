@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis.asyncio import Redis
 from websockets.exceptions import InvalidStatus
 from websockets.frames import Frame, Opcode
 
@@ -89,13 +90,19 @@ async def test_without_the_store_sockets_stay_and_it_comes_back_unaided(
         other.joined("cid", session) as cid,
     ):
         unused = await one.ticket(session)
+        unshared = await one.number("websocket_messages_unshared_total")
         with store.stopped() if fault == "hangs" else store.killed():
+            # Under way while nobody knows yet.
+            await ann.send("hello")
+            for client in (ann, bob):
+                assert await heard(client) == message_of("ann", "hello")
             for client in (ann, bob, cid):
                 assert (await heard(client))["code"] == UNREACHABLE
             await ann.send("who is here?")
             for client in (ann, bob):
                 assert await heard(client) == message_of("ann", "who is here?")
             await one.number_becomes("websocket_bus_up", 0)
+            await one.number_becomes("websocket_messages_unshared_total", unshared + 2)
             async with one.client() as http:
                 answer = await http.post("/api/v1/realtime/ticket", headers=bearer(session))
                 assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
@@ -112,6 +119,22 @@ async def test_without_the_store_sockets_stay_and_it_comes_back_unaided(
             assert await heard(client) == message_of("ann", "again")
         async with one.joined("new", session):
             pass
+        # The names are there again long before the next look at who is there.
+        await store_has(store, "live:name:ann")
+        somebody = await other.session(f"somebody-{fault.replace(' ', '-')}")
+        with pytest.raises(InvalidStatus) as refusal:
+            async with other.connect("ann", await other.ticket(somebody)):
+                pass
+        assert refusal.value.response.status_code == 409
+
+
+async def store_has(store: RedisServer, key: str) -> None:
+    """Wait until the store has a key."""
+    async with Redis.from_url(store.url) as client:
+        deadline = time.monotonic() + 5
+        while not await client.exists(key):
+            assert time.monotonic() < deadline, key
+            await asyncio.sleep(0.05)
 
 
 async def test_a_slow_reader_is_closed_and_delays_nobody(workers: tuple[Worker, Worker]) -> None:

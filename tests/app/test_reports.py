@@ -277,7 +277,12 @@ DEAD = (
     ("change", "told"),
     [
         ("DELETE FROM tasks", "the task 1 is gone"),
-        ("UPDATE tasks SET status = 'succeeded'", "the task 1 was carried out before"),
+        ("UPDATE tasks SET status = 'succeeded'", "the task 1 has ended before"),
+        # Its worker was killed before the end of the job was noted.
+        (
+            "UPDATE tasks SET status = 'failed', error = 'quota_exceeded'",
+            "the task 1 has ended before",
+        ),
     ],
 )
 async def test_a_job_that_can_do_nothing_for_its_task_says_so(

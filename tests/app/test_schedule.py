@@ -64,6 +64,24 @@ async def test_each_moment_is_served_once_by_several_workers_one_of_which_is_kil
     )
 
 
+async def test_a_clock_that_was_ahead_stops_no_schedule(
+    ticks: None, start_worker: StartWorker, sql: RunSql
+) -> None:
+    # As a worker has left it whose host believed that it was next year.
+    ahead = int(time.time()) + 365 * 86_400
+    sql(f"INSERT INTO job_ticks (name, tick, job_id) VALUES ('test.tick', {ahead}, 0)")
+    worker = start_worker(TICKS="* * * * * *")
+    await until(lambda: len(worker.notes()) >= 3, worker)
+    assert await asyncio.to_thread(worker.kill, signal.SIGTERM) == 0
+    # And what is asked for by one counts as asked for now.
+    sql("DELETE FROM job_ticks")
+    worker = start_worker(TICKS="* * * * * *")
+    assert sql(ASK_AGAIN.format(tick=ahead)).isdecimal()
+    tick = "SELECT tick FROM job_ticks WHERE name = 'test.tick'"
+    await until(lambda: sql(tick) != "", worker)
+    assert int(sql(tick)) <= time.time() + 61
+
+
 async def test_a_moment_that_is_asked_for_again_is_left_out(
     ticks: None, start_worker: StartWorker, sql: RunSql
 ) -> None:

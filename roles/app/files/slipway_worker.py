@@ -192,4 +192,4 @@ def count_as(slot: int) -> None:
         with contextlib.suppress(ImportError):
             from prometheus_client import values  # noqa: PLC0415 - not every service has it
 
-            values.ValueClass = values.MultiProcessValue(lambda: slot)
+            values.ValueClass = values.MultiProcessValue(lambda: slot)  # type: ignore[no-untyped-call]
