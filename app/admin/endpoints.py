@@ -88,9 +88,11 @@ async def deactivate_user(
     dependencies=[_ADMIN, require_permission(Permission.MANAGE_USERS)],
     responses=errors(404),
 )
-async def unlock_user(user_id: Identifier, _: Writer, session: Transaction, by: Actor) -> Account:
+async def unlock_user(
+    user_id: Identifier, identity: Writer, session: Transaction, by: Actor
+) -> Account:
     """Forget the wrong passwords given for an account."""
-    return await service.unlock_by_id(session, user_id, by)
+    return await service.unlock_by_id(session, identity, user_id, by)
 
 
 @router.delete(

@@ -111,15 +111,20 @@ async def unlock(session: AsyncSession, account: Account, by: By) -> bool:
     return locked
 
 
-async def unlock_by_id(session: AsyncSession, user_id: int, by: By) -> Account:
+async def unlock_by_id(
+    session: AsyncSession, identity: Identity, user_id: int, by: By
+) -> Account:
     """Forget the wrong passwords given for an account.
 
     Raises:
+        SuperAdminError: when it is a super administrator's, and not the caller's own.
         UserNotFoundError: when there is no such account.
     """
     account = await users.find_user(session, user_id=user_id)
     if account is None:
         raise UserNotFoundError
+    if user_id != identity.account.id:
+        _refuse_protected(account)
     await unlock(session, account, by)
     return account
 

@@ -144,7 +144,14 @@ async def test_nobody_touches_the_own_role_or_a_super_administrator(
     ):
         answer = await client.delete(f"{USERS}/{user_id}/sessions", headers=root)
         assert outcome(answer) == expected
-    assert outcome(await client.post(f"{USERS}/99/unlock", headers=root))[0] == 404
+    for user_id, expected in (
+        (2, (403, "super_admin_protected")),
+        (99, (404, "user_not_found")),
+    ):
+        answer = await client.post(f"{USERS}/{user_id}/unlock", headers=root)
+        assert outcome(answer) == expected
+    # The own account, whoever it is.
+    assert (await client.post(f"{USERS}/3/unlock", headers=root)).status_code == 200
     assert sql("SELECT json_agg(u ORDER BY id) FROM users AS u") == before
     assert sql("SELECT count(*) FROM sessions WHERE ended_at IS NOT NULL") == "0"
 
