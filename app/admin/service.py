@@ -12,10 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app import lockout, sessions, users
 from app.accounts import Account, Identity, Origin
 from app.audit import Event, record
-from app.errors import BadRequestError, ForbiddenError
+from app.errors import BadRequestError
 from app.permissions import Role
 from app.sessions import Reason
-from app.users import UserNotFoundError
+from app.users import SuperAdminError, UserNotFoundError
 
 
 class OwnRoleError(BadRequestError):
@@ -30,13 +30,6 @@ class OwnAccountError(BadRequestError):
 
     code = "own_account"
     message = "This is your own account: use DELETE /api/v1/users/me."
-
-
-class SuperAdminError(ForbiddenError):
-    """A super administrator is made, changed or touched by the API."""
-
-    code = "super_admin_protected"
-    message = "Super administrators are made and changed by the console of the host only."
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +104,7 @@ async def unlock(session: AsyncSession, account: Account, by: By) -> bool:
     return locked
 
 
-async def unlock_by_id(
-    session: AsyncSession, identity: Identity, user_id: int, by: By
-) -> Account:
+async def unlock_by_id(session: AsyncSession, identity: Identity, user_id: int, by: By) -> Account:
     """Forget the wrong passwords given for an account.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from app.users.administration import (
     AccountCounts,
+    SuperAdminError,
     close_account,
     count_accounts,
     hold_active,
@@ -33,6 +34,7 @@ __all__ = [
     "Made",
     "Password",
     "Registration",
+    "SuperAdminError",
     "UserNotFoundError",
     "UserView",
     "check_password",

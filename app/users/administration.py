@@ -8,10 +8,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.accounts import Account, Origin
 from app.audit import Event, record
 from app.db import Database
+from app.errors import ForbiddenError
 from app.keys import revoke_all
 from app.permissions import Role
 from app.sessions import Reason, end_all
 from app.users import repository
+
+
+class SuperAdminError(ForbiddenError):
+    """A super administrator is made, changed or touched by the API."""
+
+    code = "super_admin_protected"
+    message = "Super administrators are made and changed by the console of the host only."
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,19 @@ async def close_account(
     await end_all(session, account.id, Reason.DEACTIVATED)
     await revoke_all(session, account.id, origin, **done_by)
     await record(session, Event("account.deactivated", origin, account.id, **done_by))
+
+
+async def close_own_account(session: AsyncSession, account: Account, origin: Origin) -> None:
+    """Deactivate the account of who asks for it.
+
+    Raises:
+        SuperAdminError: when it is a super administrator's, who may be the last.
+    """
+    # As it is now: the console may have given it another role since the caller was identified.
+    found = await repository.lock(session, account.id)
+    if found is not None and found[0].role is Role.SUPER_ADMIN:
+        raise SuperAdminError
+    await close_account(session, account, origin, actor_id=account.id)
 
 
 async def reopen_account(

@@ -63,6 +63,5 @@ async def deactivate_me(
     session: Transaction,
     origin: RequestOrigin,
 ) -> None:
-    """Deactivate the caller's account and end its sessions."""
-    account = identity.account
-    await administration.close_account(session, account, origin, actor_id=account.id)
+    """Deactivate the caller's account and end its sessions; not that of a super administrator."""
+    await administration.close_own_account(session, identity.account, origin)

@@ -180,3 +180,15 @@ async def test_who_leaves_is_logged_out_everywhere(
     assert (event["user_id"], event["actor_id"]) == (2, 2)
     # The name stays taken: nobody becomes what somebody else was.
     assert (await register(client, "ann")).status_code == 409
+
+
+async def test_a_super_administrator_is_not_closed_by_a_request(
+    client: httpx.AsyncClient, login: Login, sql: RunSql
+) -> None:
+    """It may be the last one, and only the console of the host makes another."""
+    root = await login("root", role="super_admin")
+    answer = await client.delete(ME, headers=root)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "super_admin_protected")
+    assert (await client.get(ME, headers=root)).status_code == 200
+    assert sql("SELECT role, is_active FROM users") == "super_admin|t"
+    assert events(sql, "event = 'account.deactivated'") == []
