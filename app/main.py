@@ -3,9 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 import app.admin.endpoints
 import app.auth.endpoints
@@ -31,7 +33,7 @@ from app.health.service import ReadinessCheck
 from app.identity import Identities
 from app.job_handlers import handlers
 from app.jobs.service import Jobs
-from app.middleware import RequestMiddleware, TrustedHostMiddleware
+from app.middleware import RequestMiddleware, TrustedHostMiddleware, answer_fault
 from app.passwords import Passwords, turns_of_release
 from app.rate_limits import RateLimits
 from app.realtime import Live
@@ -140,33 +142,44 @@ def _add_routes(application: Service) -> None:
 
 def _add_middleware(application: FastAPI, settings: Settings) -> None:
     """Add what surrounds each request; the last one added is the outermost."""
+    fault: ASGIApp = answer_fault
     if settings.cors_origins:
-        application.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.cors_origins,
-            # Pages of the same site may use the cookies; each write also needs their CSRF token.
-            allow_credentials=True,
-            allow_methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=[
-                "Authorization",
-                "Content-Type",
-                "If-Match",
-                "If-None-Match",
-                "If-Range",
-                "Range",
-                KEY_HEADER,
-                cookies.CSRF_HEADER,
-                "X-Request-ID",
-            ],
-            expose_headers=[
-                "Accept-Ranges",
-                "Content-Disposition",
-                "Content-Range",
-                "ETag",
-                "Location",
-                "X-Request-ID",
-                "Retry-After",
-            ],
-        )
+        allowed = _allowed_to_pages(settings)
+        application.add_middleware(CORSMiddleware, **allowed)
+        # It is answered further outside, and pages read its request_id too.
+        fault = CORSMiddleware(answer_fault, **allowed)
     application.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_hosts)
-    application.add_middleware(RequestMiddleware, max_body_size=settings.max_body_size)
+    application.add_middleware(RequestMiddleware, max_body_size=settings.max_body_size, fault=fault)
+
+
+def _allowed_to_pages(settings: Settings) -> dict[str, Any]:
+    """Return what pages of the listed origins may send and read."""
+    return {
+        "allow_origins": settings.cors_origins,
+        # Pages of the same site may use the cookies; each write also needs their CSRF token.
+        "allow_credentials": True,
+        "allow_methods": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+        "allow_headers": [
+            "Authorization",
+            "Content-Type",
+            "If-Match",
+            "If-None-Match",
+            "If-Range",
+            "Range",
+            KEY_HEADER,
+            cookies.CSRF_HEADER,
+            "X-Request-ID",
+        ],
+        "expose_headers": [
+            "Accept-Ranges",
+            "Content-Disposition",
+            "Content-Range",
+            "ETag",
+            "Location",
+            "Retry-After",
+            "X-RateLimit-Limit",
+            "X-RateLimit-Remaining",
+            "X-RateLimit-Reset",
+            "X-Request-ID",
+        ],
+    }

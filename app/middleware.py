@@ -31,12 +31,24 @@ def _request_id(headers: Headers) -> str:
     return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
 
 
-class RequestMiddleware:
-    """Names, measures, logs and secures each request, and answers for whatever escapes it."""
+async def answer_fault(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer for an unforeseen error."""
+    await error_response(scope, 500)(scope, receive, send)
 
-    def __init__(self, app: ASGIApp, max_body_size: int) -> None:
+
+class RequestMiddleware:
+    """Names, measures, logs and secures each request, and answers for whatever escapes it.
+
+    Args:
+        app: what is surrounded.
+        max_body_size: the bytes that the body of a request may have.
+        fault: answers for an unforeseen error, outside of whatever adds headers within `app`.
+    """
+
+    def __init__(self, app: ASGIApp, max_body_size: int, fault: ASGIApp = answer_fault) -> None:
         self._app = app
         self._max_body_size = max_body_size
+        self._fault = fault
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on."""
@@ -56,7 +68,7 @@ class RequestMiddleware:
             _report(scope, error)
             if answer.status:
                 raise
-            await error_response(scope, 500)(scope, receive, answer.send)
+            await self._fault(scope, receive, answer.send)
         finally:
             _record(scope, answer.status, time.perf_counter() - started)
             structlog.contextvars.clear_contextvars()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
 from starlette.types import Message
 
 from app import metrics
@@ -102,10 +103,46 @@ async def test_cors_knows_only_the_listed_origins(start_app: StartApp) -> None:
     exposed = answer.headers["access-control-expose-headers"].split(", ")
     # What a page needs of the answers to what it made, and to what it downloads.
     assert {"Location", "Accept-Ranges", "Content-Range", "Content-Disposition"} <= set(exposed)
+    # And to know when to ask again.
+    assert {f"X-RateLimit-{name}" for name in ("Limit", "Remaining", "Reset")} <= set(exposed)
     bad = await client.options("/api/v1/items", headers={"Origin": "https://evil.example", **ask})
     assert "access-control-allow-origin" not in bad.headers
     read = await client.get("/health", headers={"Origin": "https://evil.example"})
     assert "access-control-allow-origin" not in read.headers
+
+
+async def test_pages_of_listed_origins_read_a_500(
+    start_app: StartApp, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await start_app(cors_origins=["https://front.example"], log_output="json")
+    application: FastAPI = client.application  # type: ignore[attr-defined]
+    reported: list[Exception] = []
+    reports = application.state.resources.error_reports
+    monkeypatch.setattr(type(reports), "report", lambda _, error, **__: reported.append(error))
+
+    @application.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError
+
+    def counted() -> float:
+        return metrics.REQUESTS.labels("GET", "/broken", "500")._value.get()  # type: ignore[no-any-return]
+
+    capsys.readouterr()
+    before = counted()
+    answer = await client.get("/broken", headers={"Origin": "https://front.example"})
+    assert answer.status_code == 500
+    assert answer.headers.get_list("access-control-allow-origin") == ["https://front.example"]
+    assert answer.headers["access-control-allow-credentials"] == "true"
+    assert "X-Request-ID" in answer.headers["access-control-expose-headers"].split(", ")
+    assert answer.headers["vary"] == "Origin"
+    assert answer.json()["error"]["request_id"] == answer.headers["x-request-id"]
+    lines = [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()]
+    told = [line for line in lines if line in {"request.failed", "http.request"}]
+    assert told == ["request.failed", "http.request"]
+    assert (counted() - before, len(reported)) == (1, 1)
+    evil = await client.get("/broken", headers={"Origin": "https://evil.example"})
+    assert evil.status_code == 500
+    assert "access-control-allow-origin" not in evil.headers
 
 
 async def test_without_origins_there_is_no_cors(client: httpx.AsyncClient) -> None:
