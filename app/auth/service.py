@@ -137,14 +137,25 @@ async def _open(
     if login.replaced_token:
         replaced = await sessions.of_token(session, login.replaced_token)
         if replaced is not None:
-            await sessions.end(session, replaced.user_id, Reason.REPLACED, only=replaced.session_id)
+            owner, number = replaced.user_id, replaced.session_id
+            if await sessions.end(session, owner, Reason.REPLACED, only=number):
+                await _note_end(session, origin, owner, account.id, number, Reason.REPLACED)
     scopes = granted_scopes(account.role, login.scopes)
     opened = await sessions.open_session(
         session, resources.settings, account.id, kind=login.kind, scopes=scopes, origin=origin
     )
+    for surplus in opened.surplus:
+        await _note_end(session, origin, account.id, account.id, surplus, Reason.TOO_MANY)
     details = {"session": opened.id, "kind": login.kind.value}
     await record(session, Event("login.succeeded", origin, account.id, account.id, details))
     return _grant(resources, account, opened, scopes)
+
+
+async def _note_end(  # noqa: PLR0913, PLR0917 - whose, by whom, which and why
+    session: AsyncSession, origin: Origin, user_id: int, actor_id: int, number: int, reason: Reason
+) -> None:
+    details = {"session": number, "reason": reason.value}
+    await record(session, Event("session.ended", origin, user_id, actor_id, details))
 
 
 def _grant(
@@ -282,5 +293,4 @@ async def end_session(
     user_id = identity.account.id
     if not await sessions.end(session, user_id, Reason.ENDED, only=session_id):
         raise SessionNotFoundError
-    details = {"session": session_id}
-    await record(session, Event("session.ended", origin, user_id, user_id, details))
+    await _note_end(session, origin, user_id, user_id, session_id, Reason.ENDED)

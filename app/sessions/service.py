@@ -69,11 +69,12 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A session that has just begun, with its first refresh token."""
+    """A session that has just begun, with its first refresh token, and those that it has ended."""
 
     id: int
     refresh_token: str
     refresh_seconds: int
+    surplus: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ async def open_session(  # noqa: PLR0913 - whose, how, what for, from where
     _tell_later(session, surplus)
     token = new_token(_PREFIX)
     seconds = await _add_token(session, settings, session_id, token, now, ends)
-    return Opened(session_id, token, seconds)
+    return Opened(session_id, token, seconds, surplus)
 
 
 async def rotate(

@@ -33,6 +33,9 @@ async def prove_password(
         else:
             event = Event("password.refused", origin, account.id, account.id)
             await record(session, event)
+        if gate.locks:
+            details = {"secret": "current_password"}
+            await record(session, Event("account.locked", origin, account.id, account.id, details))
     if not gate.passed or stored is None:
         raise IncorrectPasswordError
     return stored

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.app.conftest import PASSWORD, Login, RunSql, StartApp, register
+from tests.app.conftest import PASSWORD, Login, RunSql, StartApp, events, register
 
 ACCESS, REFRESH, CSRF = "__Host-access", "__Secure-refresh", "__Host-csrf"
 AUTH = "/api/v1/auth"
@@ -231,6 +231,24 @@ async def test_a_new_login_ends_the_session_that_the_browser_had(
     assert (await elsewhere.get(ME)).status_code == 200
     reasons = sql("SELECT id, end_reason FROM sessions ORDER BY id").splitlines()
     assert reasons == ["1|replaced_by_login", "2|", "3|"]
+    (event,) = events(sql, "event = 'session.ended'")
+    assert (event["user_id"], event["actor_id"]) == (1, 1)
+    assert event["details"] == {"session": 1, "reason": "replaced_by_login"}
+
+
+async def test_the_end_of_somebody_elses_session_names_its_owner(
+    browser: httpx.AsyncClient, client: httpx.AsyncClient, sql: RunSql
+) -> None:
+    await register(client, "bob")
+    assert (await enter(browser, "bob")).status_code == 200
+    (event,) = events(sql, "event = 'session.ended'")
+    assert (event["user_id"], event["actor_id"]) == (1, 2)
+    # What has ended already ends no second time.
+    browser.cookies.clear()
+    assert (await enter(browser, "bob")).status_code == 200
+    sql("UPDATE sessions SET ended_at = now(), end_reason = 'logout' WHERE ended_at IS NULL")
+    assert (await enter(browser, "bob")).status_code == 200
+    assert len(events(sql, "event = 'session.ended'")) == 1
 
 
 async def test_a_failed_login_leaves_the_session_alone(browser: httpx.AsyncClient) -> None:

@@ -8,7 +8,7 @@ import httpx
 import jwt
 import pytest
 
-from tests.app.conftest import PASSWORD, SECRET, Login, RunSql, StartApp, log_in, register
+from tests.app.conftest import PASSWORD, SECRET, Login, RunSql, StartApp, events, log_in, register
 
 Tokens = dict[str, Any]
 OTHER = "another-secret-for-tests-that-is-long-enough-for-each-of-the-algorithms"
@@ -291,6 +291,25 @@ async def test_guesses_at_the_current_password_are_counted(
     # The login is another matter: whoever has taken a session cannot lock the owner out by it.
     assert (await log_in(client, "ann")).status_code == 200
     assert sql("SELECT count(*) FROM audit_events WHERE event = 'password.refused'") == "6"
+    (locked,) = events(sql, "event = 'account.locked'")
+    assert (locked["user_id"], locked["actor_id"]) == (1, 1)
+    assert locked["details"] == {"secret": "current_password"}
+
+
+async def test_one_session_too_many_ends_the_one_unused_longest(
+    start_app: StartApp, sql: RunSql
+) -> None:
+    client = await start_app(sessions_per_user=2)
+    await register(client, "ann")
+    first, second = [await tokens_of(client) for _ in range(2)]
+    assert (await refresh(client, first["refresh_token"])).status_code == 200
+    assert events(sql, "event = 'session.ended'") == []
+    third = await tokens_of(client)
+    tokens = [one["access_token"] for one in (first, second, third)]
+    assert [await status_of(client, one) for one in tokens] == [200, 401, 200]
+    (ended,) = events(sql, "event = 'session.ended'")
+    assert (ended["user_id"], ended["actor_id"]) == (1, 1)
+    assert ended["details"] == {"session": 2, "reason": "too_many"}
 
 
 async def test_the_signing_key_is_changed_without_logging_anyone_out(start_app: StartApp) -> None:
