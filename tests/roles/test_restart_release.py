@@ -6,18 +6,25 @@ import os
 import pwd
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from slipway_release.errors import LockedError
+from slipway_release.lock import Holder, OperationLock, holder_of
+from tests.roles.plays import run_play
 from tests.roles.test_config_files import run as config_files
 
 ROOT = Path(__file__).parents[2]
 #: A systemd whose units fail by what the settings say: the preflight, the web part, the worker.
+#: It keeps what a restart finds in the lock, as one who looks at it then.
 SYSTEMCTL = """#!{python}
-import json, pathlib, sys
+import fcntl, json, pathlib, sys
 folder = pathlib.Path("{folder}")
 settings = json.loads((folder / "environment").read_text())
 verb, *names = [word for word in sys.argv[1:] if not word.startswith("--")]
@@ -33,6 +40,11 @@ elif verb == "start" and (told := settings.get("preflight")):
     (folder / "said").write_text("Looking.\\n" + told + "\\n")
     sys.exit(1)
 elif verb in ("try-restart", "restart"):
+    lock = folder / "run/quay.lock"
+    try:
+        fcntl.flock(lock.open(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        (folder / "holder").write_text(lock.read_text())
     for name in names:
         kind = "worker" if ".worker@" in name else "web"
         units[name] = "activating" if settings.get(kind) else "active"
@@ -46,6 +58,8 @@ cat {folder}/said
 """
 #: Who runs this may own files without being root.
 OWN = {"owner": pwd.getpwuid(os.getuid()).pw_name, "group": grp.getgrgid(os.getgid()).gr_name}
+#: Somebody who releases.
+RELEASE = Holder("quay", "release", "v1.5.0", "ann@desk", 0, "watch", "release-1")
 WEB, WORKER = "quay@v1.0.0.service", "quay.worker@v1.0.0.service"
 
 
@@ -59,6 +73,10 @@ class Host:
     def undo(self) -> Path:
         return self.folder / "state/settings-before.json"
 
+    @property
+    def lock(self) -> Path:
+        return self.folder / "run/quay.lock"
+
     def write(self, **settings: str) -> None:
         """What the role does before it restarts."""
         file = {"path": str(self.folder / "environment"), "content": json.dumps(settings), **OWN}
@@ -68,19 +86,28 @@ class Host:
         assert "failed" not in config_files(files=[new], undo=str(self.undo))
         assert self.undo.stat().st_mode & 0o777 == 0o600
 
-    def restart(self, *, preflight: bool = True) -> dict[str, Any]:
-        """Runs the module as a host would; answers what it says."""
-        given = {
+    def given(self, *, preflight: bool = True, wait: int = 120) -> dict[str, Any]:
+        """What the role gives to the module."""
+        return {
             "app": "quay",
             "current": str(self.folder / "current"),
+            "lock": str(self.lock),
+            "wait": wait,
             "preflight": preflight,
             "processes": ["quay.worker@*.service"],
             "undo": str(self.undo),
         }
+
+    def restart(
+        self, *, preflight: bool = True, wait: int = 120, proved: bool = True
+    ) -> dict[str, Any]:
+        """Runs the module as a host would; answers what it says."""
+        given = self.given(preflight=preflight, wait=wait)
         module = ROOT / "roles/app/library/restart_release.py"
         program = (
             "import sys; from ansible.module_utils.testing import patch_module_args\n"
-            "import json, runpy\n"
+            "import ansible.module_utils, json, runpy\n"
+            f"ansible.module_utils.__path__.append({str(ROOT / 'roles/app/module_utils')!r})\n"
             "with patch_module_args(json.load(sys.stdin)):\n"
             f"    runpy.run_path({str(module)!r}, run_name='__main__')\n"
         )
@@ -94,7 +121,8 @@ class Host:
         )
         assert result.stdout, result.stderr
         answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-        assert not self.undo.exists()
+        assert self.undo.exists() is not proved
+        assert holder_of(self.lock) is None or not proved
         return answer
 
     def value(self) -> str:
@@ -103,7 +131,8 @@ class Host:
 
     def asked(self, *verbs: str) -> list[str]:
         """What systemd was asked for, each with the settings of then."""
-        lines = (self.folder / "asked").read_text().splitlines()
+        asked = self.folder / "asked"
+        lines = asked.read_text().splitlines() if asked.exists() else []
         return [line for line in lines if line.partition(" ")[0] in verbs]
 
 
@@ -230,3 +259,77 @@ def test_a_check_keeps_nothing(host: Host) -> None:
     file = {"path": str(host.folder / "environment"), "content": "other", **OWN}
     assert config_files(check=True, files=[file], undo=str(host.undo))["changed"]
     assert not host.undo.exists()
+
+
+def test_a_release_that_is_under_way_is_not_disturbed(host: Host) -> None:
+    host.write(value="new")
+    with OperationLock(host.lock, RELEASE):
+        answer = host.restart(wait=0, proved=False)
+    assert answer["failed"]
+    assert answer["msg"] == (
+        "quay was not restarted with its new settings: ann@desk has been running `release v1.5.0` "
+        "since 1970-01-01 00:00:00 UTC (now at: watch), and was waited for 0 s. They are written "
+        "and not proved yet. Wait for the end (`journalctl -fu slipway-quay-release`) and run the "
+        "playbook again."
+    )
+    assert host.asked("start", "try-restart", "restart", "daemon-reload") == []
+    # The next run does it.
+    assert host.restart()["restarted"] == [WEB, WORKER]
+
+
+def test_a_release_that_ends_in_time_is_waited_for(host: Host) -> None:
+    host.write(value="new")
+    lock = OperationLock(host.lock, RELEASE)
+    lock.__enter__()
+    ended: list[list[str]] = []
+
+    def end() -> None:
+        time.sleep(2)
+        ended.append(host.asked("start", "try-restart"))
+        lock.__exit__(None, None, None)
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    answer = host.restart()
+    ending.join()
+    assert ended == [[]]
+    assert answer["restarted"] == [WEB, WORKER]
+
+
+def test_who_releases_meanwhile_is_told_of_the_restart(host: Host) -> None:
+    assert not host.lock.parent.exists()
+    host.write(value="new")
+    host.restart()
+    holder = Holder(**json.loads((host.folder / "holder").read_text()))
+    assert str(holder).startswith("playbook.yml has been running `restart v1.0.0` of quay since ")
+    assert host.lock.parent.stat().st_mode & 0o777 == 0o755
+    assert host.lock.stat().st_mode & 0o777 == 0o644
+    with OperationLock(host.lock, holder), pytest.raises(LockedError, match=r"restart v1\.0\.0"):
+        OperationLock(host.lock, RELEASE).__enter__()
+
+
+def test_the_role_and_the_host_tool_mean_the_same_lock() -> None:
+    of_app, of_release = (
+        yaml.safe_load((ROOT / f"roles/{name}/vars/main.yml").read_text())
+        for name in ("app", "release")
+    )
+    told = of_release["__release_settings"]["lock"]
+    assert of_app["__app_lock"] == told.replace("release_app", "app_name")
+
+
+def test_ansible_sends_the_parts_of_the_module_along(host: Host) -> None:
+    host.write(value="new")
+    tasks = [
+        # Only now does Ansible know where the modules of the role are.
+        {"import_role": {"name": "app", "tasks_from": "checks"}, "when": False},
+        {"restart_release": host.given(wait=0)},
+    ]
+    play = {"hosts": "localhost", "gather_facts": False, "tasks": tasks}
+    with OperationLock(host.lock, RELEASE):
+        result = run_play(
+            host.folder,
+            play,
+            *("-i", "localhost,", "-c", "local"),
+            *("-e", f"ansible_python_interpreter={sys.executable}"),
+        )
+    assert "quay was not restarted with its new settings: ann@desk" in result.stdout, result
