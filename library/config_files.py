@@ -43,6 +43,16 @@ options:
     description: File that keeps what was in the place of everything that is changed, as JSON by
       path (null for nothing). What it tells of a path already stays, so that tasks can share one.
     type: path
+  links:
+    description: Symbolic links, with C(path) and C(src), where they lead to; they replace files.
+    type: list
+    elements: dict
+    default: []
+  pending:
+    description: File that is there from before the first change until a handler that has loaded
+      the changes deletes it. While it is there the task says changed, so that what a run that was
+      cut off has written is loaded by the next one.
+    type: path
   folders:
     description: Folders, with C(path), and optionally C(owner), C(group) and C(mode) (0755).
     type: list
@@ -74,6 +84,7 @@ _FILE = {
     "content": {"type": "str", "required": True},
     "validate": {"type": "str"},
 }
+_LINK = {name: {"type": "path", "required": True} for name in ("path", "src")}
 _FOLDER = {**_OPTIONS, "mode": {"type": "str", "default": "0755"}}
 
 
@@ -119,6 +130,30 @@ class Writer:
         if wanted["validate"]:
             self._validate(wanted, name)
         self.ready.append((temporary, path))
+
+    def link(self, wanted: dict[str, Any]) -> None:
+        """Make a link beside its place, if it has to change."""
+        path, target = Path(wanted["path"]), wanted["src"]
+        if path.is_symlink() and str(path.readlink()) == target:
+            return
+        self._note(path, f"link to {target}", "", "")
+        if self.module.check_mode:
+            return
+        _make_folders(path.parent)
+        temporary = path.with_name(f".slipway-{path.name}")
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        self.ready.append((temporary, path))
+
+    def mark(self, pending: Path) -> bool:
+        """Say that there are changes to load; return whether an earlier run has left some."""
+        if pending.exists():
+            self.diffs.append({"prepared": "an earlier run was cut off before this was in use\n"})
+            return True
+        if self.paths and not self.module.check_mode:
+            _make_folders(pending.parent)
+            pending.touch(mode=0o644)
+        return False
 
     def find_others(self, patterns: list[str], kept: set[str]) -> None:
         """Find what matches a pattern and is not kept."""
@@ -226,6 +261,8 @@ def main() -> None:
             "exclusive": {"type": "list", "elements": "str", "default": []},
             "folders": {"type": "list", "elements": "dict", "default": [], "options": _FOLDER},
             "undo": {"type": "path"},
+            "links": {"type": "list", "elements": "dict", "default": [], "options": _LINK},
+            "pending": {"type": "path"},
         },
         supports_check_mode=True,
         # Whole files, secrets among them, have no place in the host's journal.
@@ -236,14 +273,17 @@ def main() -> None:
         writer.folder(wanted)
     for wanted in module.params["files"]:
         writer.prepare(wanted)
+    for wanted in module.params["links"]:
+        writer.link(wanted)
     writer.find_others(
         module.params["exclusive"], {wanted["path"] for wanted in module.params["files"]}
     )
+    left = bool(module.params["pending"]) and writer.mark(Path(module.params["pending"]))
     if not module.check_mode:
         if module.params["undo"]:
             writer.keep(Path(module.params["undo"]))
         writer.replace()
-    module.exit_json(changed=bool(writer.paths), paths=writer.paths, diff=writer.diffs)
+    module.exit_json(changed=bool(writer.paths) or left, paths=writer.paths, diff=writer.diffs)
 
 
 if __name__ == "__main__":

@@ -123,3 +123,57 @@ def test_what_is_not_listed_any_more_is_deleted(tmp_path: Path, own: dict[str, s
     assert kept.exists()
     assert other.exists()
     assert run(**wanted)["changed"] is False
+
+
+def test_what_no_handler_has_loaded_stays_changed(tmp_path: Path, own: dict[str, str]) -> None:
+    mark = tmp_path / "folder of its own" / "mark"
+    wanted: dict[str, Any] = {
+        "files": [{"path": str(tmp_path / "file"), "content": "one\n", **own}],
+        "pending": str(mark),
+    }
+    assert run(check=True, **wanted)["changed"]
+    assert not mark.parent.exists()
+    assert run(**wanted)["changed"]
+    # The run was cut off here; a check does not take the mark away.
+    for check in (False, True, False):
+        again = run(check, **wanted)
+        assert again["changed"]
+        assert again["paths"] == []
+        assert "an earlier run was cut off" in again["diff"][0]["prepared"]
+    mark.unlink()
+    assert not run(**wanted)["changed"]
+    assert not mark.exists()
+
+
+def test_the_mark_is_there_before_the_first_file_changes(
+    tmp_path: Path, own: dict[str, str]
+) -> None:
+    # Nothing can be renamed to a folder's place: the module ends amid its work.
+    (tmp_path / "b" / "full").mkdir(parents=True)
+    files = [{"path": str(tmp_path / name), "content": "new\n", **own} for name in ("a", "b")]
+    mark = tmp_path / "mark"
+    with pytest.raises(AssertionError, match="IsADirectoryError"):
+        run(files=files, pending=str(mark))
+    assert (tmp_path / "a").read_text() == "new\n"
+    assert mark.exists()
+
+
+def test_a_refused_file_leaves_no_mark(tmp_path: Path, own: dict[str, str]) -> None:
+    file = {"path": str(tmp_path / "file"), "content": "new", "validate": "false %s", **own}
+    assert run(files=[file], pending=str(tmp_path / "mark"))["failed"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_takes_the_place_of_a_file(tmp_path: Path) -> None:
+    target, path = tmp_path / "target", tmp_path / "folder" / "link"
+    wanted = [{"path": str(path), "src": str(target)}]
+    assert run(check=True, links=wanted)["changed"]
+    assert list(tmp_path.iterdir()) == []
+    assert run(links=wanted)["paths"] == [str(path)]
+    assert path.readlink() == target
+    assert not run(links=wanted)["changed"]
+    path.unlink()
+    path.write_text("a placeholder")
+    assert run(links=wanted)["changed"]
+    assert path.readlink() == target
+    assert [one.name for one in path.parent.iterdir()] == ["link"]

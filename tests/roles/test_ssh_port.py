@@ -166,9 +166,10 @@ def test_a_port_that_another_program_has_is_refused(tmp_path: Path, taken: bool)
 def test_who_holds_the_ports_opens_them_anew(
     tmp_path: Path, unit: dict[str, str], anew: bool
 ) -> None:
-    handlers = [
+    # The last one only notes that the others went well.
+    *handlers, _ = (
         task for task in tasks("base/handlers/main.yml") if task.get("listen") == "Reload SSH"
-    ]
+    )
     steps: list[dict[str, Any]] = [
         {"ansible.builtin.set_fact": {"__base_ssh_socket": {"status": unit}}}
     ]

@@ -75,3 +75,15 @@ async def test_a_wrong_setting_is_refused_before_the_service_meets_it(
     result = await operator.play("playbook.yml", "--tags=app")
     assert result.returncode == 0, result.text
     assert re.search(rf"^{machine.name} .*changed=0 ", result.text, re.MULTILINE)
+
+
+async def test_what_a_run_that_was_cut_off_has_written_is_loaded_by_the_next(
+    machine: Machine, operator: Operator
+) -> None:
+    mark = "/var/lib/slipway-pending/nginx-reload"
+    machine.run(f"test -d /var/lib/slipway-pending && touch {mark}")
+    for outcome in ("changed=[1-9]", "changed=0 "):
+        result = await operator.play("playbook.yml", "--tags=nginx")
+        assert result.returncode == 0, result.text
+        assert re.search(rf"^{machine.name} .*{outcome}", result.text, re.MULTILINE)
+    machine.run(f"test ! -e {mark}")
