@@ -3,12 +3,14 @@
 import json
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.release.world import Outcome, World
 
+RUNBOOK = Path(__file__).parents[2] / "docs/runbook.md"
 EXPANDED = [{"id": "0001", "phase": "expand"}, {"id": "0002", "phase": "expand"}]
 CONTRACTED = [*EXPANDED, {"id": "0003", "phase": "contract"}]
 
@@ -75,6 +77,24 @@ def test_where_nobody_knows_the_revisions_the_database_is_saved(world: World) ->
     world.change(has_restore_point=True)
     released(world, "v1.1.0", revisions=[])
     released(world, "v1.2.0", revisions=[])
+    assert [path.name.split("-")[0] for path in points(world)] == ["v1.1.0", "v1.2.0"]
+
+
+def test_after_a_dump_was_restored_its_lost_revisions_are_saved_again(world: World) -> None:
+    """What the runbook says to run makes the next release save the database."""
+    world.change(has_restore_point=True)
+    released(world, "v1.1.0")
+    (line,) = [
+        line for line in RUNBOOK.read_text().splitlines() if "jq " in line and "schema" in line
+    ]
+    assert line.startswith("sudo sh -c '")
+    command = line.removeprefix("sudo ").replace(
+        "/var/lib/slipway/harbour", str(world.settings.state)
+    )
+    contracted = schema(world)["contracted"]
+    subprocess.run(command, shell=True, check=True)
+    assert schema(world)["contracted"] == contracted
+    released(world, "v1.2.0", "v1.3.0")
     assert [path.name.split("-")[0] for path in points(world)] == ["v1.1.0", "v1.2.0"]
 
 
