@@ -16,7 +16,7 @@ from starlette.requests import HTTPConnection
 
 from app import cookies
 from app.accounts import Credential, Identity, Origin
-from app.errors import CsrfError, NotAuthenticatedError, ServiceError
+from app.errors import CsrfError, ForbiddenError, NotAuthenticatedError
 from app.origins import origin_of
 from app.permissions import SCOPES
 from app.resources import Resources
@@ -160,6 +160,8 @@ async def identify_and_count(request: Request) -> Identity:
 
     The claims of a token say at once who is counted, unless the endpoint has a limit of its own:
     who holds the token of a session that has ended must not use up the few tries of its owner.
+    A key says it only to a worker that has found it good before. Nobody is counted for what the
+    service could not find out: that it cannot is no fault of the caller.
 
     Raises:
         ServiceError: as `identify` and the limits do.
@@ -169,13 +171,19 @@ async def identify_and_count(request: Request) -> Identity:
     if presented is None or not (presented.key or limits.has_limit_of_users(request)):
         await limits.check(request)
         return await identify(request)
+    if presented.key:
+        request.state.user_id = limits.good_keys.user_of(presented.key)
     limits.refuse_exhausted(request)
     try:
         identity = await identify(request)
-    except ServiceError:
+    except (NotAuthenticatedError, ForbiddenError):
         request.state.user_id = None
-        await limits.check(request)
+        if presented.key:
+            limits.good_keys.forget(presented.key)
+        await limits.check(request, guessed=bool(presented.key))
         raise
+    if presented.key:
+        limits.good_keys.note(presented.key, identity.account.id)
     await limits.check(request)
     return identity
 

@@ -1,4 +1,4 @@
-"""Callers who have used up a limit, as far as one worker has just seen it."""
+"""Callers who have used up a limit, and keys that were good, as one worker has just seen them."""
 
 import time
 from collections import OrderedDict
@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from app.errors import RateLimitedError
+from app.opaque_tokens import hash_token
 
-# How many of them are remembered; whoever is forgotten is counted again.
+# How many of each are remembered; whoever is forgotten is counted again.
 _REMEMBERED = 4096
 
 # Whom a limit counts, at which endpoint.
@@ -36,3 +37,29 @@ class Exhausted:
         rest = ends - time.monotonic()
         if rest > 0:
             raise RateLimitedError(limit, 0, max(1, int(rest) + 1))
+
+
+class GoodKeys:
+    """Tells whose a key is that was good when it was last looked up, before it is looked up again.
+
+    So what others do at its address does not count for it. That it was good lets nobody in.
+    """
+
+    def __init__(self) -> None:
+        self._users: OrderedDict[bytes, int] = OrderedDict()
+
+    def note(self, key: str, user_id: int) -> None:
+        """Remember that a key is good; the one that was not used for longest makes room."""
+        hashed = hash_token(key)
+        self._users[hashed] = user_id
+        self._users.move_to_end(hashed)
+        if len(self._users) > _REMEMBERED:
+            self._users.popitem(last=False)
+
+    def forget(self, key: str) -> None:
+        """Forget a key that is good no longer, or never was."""
+        self._users.pop(hash_token(key), None)
+
+    def user_of(self, key: str) -> int | None:
+        """Return whose a key was; nothing when it is not known."""
+        return self._users.get(hash_token(key))

@@ -26,7 +26,7 @@ from starlette.requests import Request
 from app import metrics
 from app.accounts import client_network
 from app.errors import RateLimitedError
-from app.exhausted import Exhausted
+from app.exhausted import Exhausted, GoodKeys
 from app.leases import Leases
 from app.limit_store import SCHEME, AwaitedStorage
 from app.log import get_logger
@@ -182,6 +182,7 @@ class RateLimits:
             if self._register(endpoint, policy, getattr(settings, f"limit_{policy}"))
         }
         self._exhausted = Exhausted()
+        self.good_keys = GoodKeys()
 
     def has_limit_of_users(self, request: Request) -> bool:
         """Say whether a few requests are all that a user may send to an endpoint."""
@@ -201,8 +202,8 @@ class RateLimits:
             metrics.LIMITED.labels(endpoint.__name__).inc()
             raise
 
-    async def check(self, request: Request) -> None:
-        """Count a request against the limits of its endpoint.
+    async def check(self, request: Request, *, guessed: bool = False) -> None:
+        """Count a request, which may bring a guessed key, against the limits of its endpoint.
 
         Raises:
             RateLimitedError: when it is one too many.
@@ -216,7 +217,9 @@ class RateLimits:
                 return
             await self._ask(request, endpoint)
         except RateLimitedError as error:
-            self._exhausted.note((caller(request), endpoint), error)
+            # A key that this worker does not know yet waits for guesses alone at its address.
+            if guessed or caller(request) != client_address(request):
+                self._exhausted.note((caller(request), endpoint), error)
             metrics.LIMITED.labels(endpoint.__name__).inc()
             raise
         finally:

@@ -9,7 +9,9 @@ import pytest
 import redis
 from starlette.requests import Request
 
-from app import metrics
+from app import exhausted, metrics
+from app.errors import UnavailableError
+from app.exhausted import GoodKeys
 from app.rate_limits import caller
 from tests.app.conftest import Login, RunSql, StartApp, events, log_in, register
 from tests.services import RedisServer, running_redis
@@ -139,6 +141,76 @@ async def test_guessing_keys_is_limited_by_the_address(
     # From now on nobody is asked.
     monkeypatch.setattr(resources.identities, "by_key", None)
     check_refusal(await client.get("/api/v1/users/me", headers={"X-API-Key": "hak_5"}), 3, 3600)
+
+
+REPORTS = "/api/v1/reports"
+
+
+@pytest.mark.parametrize("used", [True, False])
+async def test_anonymous_requests_lock_out_no_key_of_their_address(
+    start_app: StartApp, *, used: bool
+) -> None:
+    client = await start_app(limit_report="2/hour")
+    (ann,) = await keys_of(client, "ann")
+    if used:
+        assert (await client.get("/api/v1/users/me", headers=ann)).status_code == 200
+    assert [(await client.post(REPORTS)).status_code for _ in range(3)] == [401, 401, 429]
+    statuses = [(await client.post(REPORTS, headers=ann)).status_code for _ in range(3)]
+    assert statuses == [202, 202, 429]
+
+
+async def test_bad_keys_lock_out_no_key_that_was_good_before(
+    start_app: StartApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await start_app(limit_report="2/hour")
+    ann, bob = await keys_of(client, "ann", "bob")
+    for good in (ann, bob):
+        assert (await client.get("/api/v1/users/me", headers=good)).status_code == 200
+    # From now on bob's is one of the bad ones, which wait without a question to the database.
+    token = (await log_in(client, "bob")).json()["access_token"]
+    proof = {"Authorization": f"Bearer {token}"}
+    assert (await client.delete("/api/v1/api-keys/revoke", headers=proof)).status_code == 200
+    bad = (bob, {"X-API-Key": "hak_1"}, {"X-API-Key": "hak_2"})
+    statuses = [(await client.post(REPORTS, headers=one)).status_code for one in bad]
+    assert statuses == [401, 401, 429]
+    assert (await client.post(REPORTS, headers=ann)).status_code == 202
+    resources = client.application.state.resources  # type: ignore[attr-defined]
+    monkeypatch.setattr(resources.identities, "by_key", None)
+    for one in bad:
+        check_refusal(await client.post(REPORTS, headers=one), 2, 3600)
+
+
+def test_the_keys_used_last_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exhausted, "_REMEMBERED", 2)
+    keys = GoodKeys()
+    for key, user_id in (("a", 1), ("b", 2), ("a", 1), ("c", 3)):
+        keys.note(key, user_id)
+    assert [keys.user_of(key) for key in "abc"] == [1, None, 3]
+    keys.forget("c")
+    assert keys.user_of("c") is None
+
+
+async def test_an_outage_of_the_database_is_counted_for_nobody(
+    start_app: StartApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await start_app(limit_report="2/hour")
+    (key,) = await keys_of(client, "ann")
+    await register(client, "bob")
+    token = (await log_in(client, "bob")).json()["access_token"]
+    callers = (key, {"Authorization": f"Bearer {token}"})
+    identities = client.application.state.resources.identities  # type: ignore[attr-defined]
+
+    async def away(*_: object) -> None:
+        raise UnavailableError
+
+    with monkeypatch.context() as outage:
+        outage.setattr(identities, "by_key", away)
+        outage.setattr(identities, "by_claims", away)
+        for headers in callers:
+            for _ in range(3):
+                assert (await client.post(REPORTS, headers=headers)).status_code == 503
+    for headers in callers:
+        assert (await client.post(REPORTS, headers=headers)).status_code == 202
 
 
 async def test_the_token_of_a_session_that_has_ended_uses_up_no_limit_of_its_user(
