@@ -116,9 +116,16 @@ PresentedCredential = Annotated[Presented | None, Depends(get_presented)]
 
 
 async def check_rate_limit(request: Request) -> None:
-    """Count the request, after it is known who asks and before anything costs much."""
+    """Count the request, after it is known who asks and before anything costs much.
+
+    Nobody asks here whether the session of a token goes on. Where users have a few tries only, the
+    address counts: else the token of a session that has ended would use up those of its owner.
+    """
     await get_presented(request)
-    await _resources(request).rate_limits.check(request)
+    limits = _resources(request).rate_limits
+    if limits.has_limit_of_users(request):
+        request.state.user_id = None
+    await limits.check(request)
 
 
 async def get_session(request: Request) -> AsyncIterator[AsyncSession]:

@@ -13,7 +13,7 @@ from app import exhausted, metrics
 from app.errors import UnavailableError
 from app.exhausted import GoodKeys
 from app.rate_limits import caller
-from tests.app.conftest import Login, RunSql, StartApp, events, log_in, register
+from tests.app.conftest import PASSWORD, Login, RunSql, StartApp, events, log_in, register
 from tests.services import RedisServer, running_redis
 
 
@@ -213,8 +213,16 @@ async def test_an_outage_of_the_database_is_counted_for_nobody(
         assert (await client.post(REPORTS, headers=headers)).status_code == 202
 
 
+@pytest.mark.parametrize(
+    ("attacked", "given", "status"),
+    [
+        ("auth/change-password", {"current_password": "x", "new_password": "y"}, 401),
+        ("users/verify-email", {"token": "x"}, 400),
+        ("users/password-reset", {"token": "x", "new_password": PASSWORD}, 400),
+    ],
+)
 async def test_the_token_of_a_session_that_has_ended_uses_up_no_limit_of_its_user(
-    start_app: StartApp, sql: RunSql
+    start_app: StartApp, sql: RunSql, attacked: str, given: dict[str, str], status: int
 ) -> None:
     client = await start_app(limit_secret="2/hour")
     await register(client, "ann")
@@ -224,8 +232,11 @@ async def test_the_token_of_a_session_that_has_ended_uses_up_no_limit_of_its_use
     ]
     await asyncio.to_thread(sql, "UPDATE sessions SET ended_at = now() WHERE id = 1")
     path, body = "/api/v1/auth/change-password", {"current_password": "x", "new_password": "y"}
-    statuses = [(await client.post(path, json=body, headers=stolen)).status_code for _ in range(3)]
-    assert statuses == [401, 401, 429]
+    statuses = [
+        (await client.post(f"/api/v1/{attacked}", json=given, headers=stolen)).status_code
+        for _ in range(3)
+    ]
+    assert statuses == [status, status, 429]
     assert (await client.post(path, json=body, headers=own)).status_code in {403, 422}
 
 
