@@ -27,6 +27,9 @@ KEY_SCHEME = "key"
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 # A key of ours has less than 64 characters; a header may have more.
 _LONGEST_KEY = 128
+# So much of a header is repeated in a message: a name has no more letters.
+_LONGEST_NAMED = 300
+_COMPARED = ("origin", "host")
 
 # For the documentation; what they name is read below.
 SECURITY_SCHEMES = {
@@ -223,7 +226,10 @@ def check_origin(request: Request, resources: Resources) -> None:
         CsrfError: when the origin is neither ours nor listed.
     """
     if is_foreign(request, resources):
-        raise CsrfError
+        # The host too: an origin has a port, unless it is the usual one, and Nginx passes on none.
+        origin, host = (request.headers.get(name, "")[:_LONGEST_NAMED] for name in _COMPARED)
+        message = f'The Origin "{origin}" is neither that of "{host}" nor one of APP_CORS_ORIGINS.'
+        raise CsrfError(message)
 
 
 def is_foreign(

@@ -165,6 +165,8 @@ async def test_a_page_of_somebody_else_is_refused(
     assert answer.status_code == (200 if good else 403)
     if not good:
         assert outcome(answer) == REFUSED
+        named = f'The Origin "{origin}" is neither that of "testserver" nor'
+        assert answer.json()["error"]["message"].startswith(named)
         assert cookies_of(answer) == {}
     await enter(browser)
     for method, path, body in (
