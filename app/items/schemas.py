@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from app.fields import Description, Line, Price
+from app.fields import Description, Line, Number, Price
 
-Quantity = Annotated[int, Field(ge=0, le=2_147_483_647)]
+Quantity = Annotated[int, Field(ge=0, le=2_147_483_647), Number]
 
 
 class ItemInput(BaseModel):

@@ -93,7 +93,7 @@ paths_and_bodies = pytest.mark.parametrize(
 async def test_a_value_of_another_kind_is_refused(
     stage: Stage, path: str, body: dict[str, Any], field: str
 ) -> None:
-    taken = {("scopes", "null"), ("expires_at", "null"), ("price", "true"), ("quantity", "true")}
+    taken = {("scopes", "null"), ("expires_at", "null")}
     for value in (*BAD_VALUES, '"\\u0000"', f'"{LONE_SURROGATE}"', f'"{"x" * 10_000}"'):
         answer = await post_json(stage, path, with_field(field, value, body))
         if (field, value) not in taken:
@@ -136,6 +136,35 @@ async def test_a_broken_body_is_refused(stage: Stage, path: str, body: dict[str,
 @pytest.mark.parametrize("value", ["NaN", "Infinity", '"NaN"', '"Infinity"', "-0", "0.001", "1e13"])
 async def test_a_price_is_an_exact_amount(stage: Stage, value: str) -> None:
     check_refused(await post_json(stage, "/api/v1/items", with_field("price", value, ITEM)), 422)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[("price", value) for value in ("1_0.5", "٩.٩٩", " 9.99 ", "9.99\n", "5.", ".5", "")],
+        *[("quantity", value) for value in ("1_0", "٣", " 3 ", "3\n", "")],
+        *[(field, value) for field in ("price", "quantity") for value in (True, False)],
+    ],
+)
+async def test_a_number_is_written_as_one(stage: Stage, field: str, value: str | bool) -> None:
+    headers = stage.headers[SESSIONS["super_admin"]]
+    wrong = {field: value}
+    made = await stage.client.post("/api/v1/items", json={**ITEM, **wrong}, headers=headers)
+    check_refused(made, 422)
+    assert made.json()["detail"][0]["loc"] == ["body", field]
+    check_refused(await stage.client.patch("/api/v1/items/1", json=wrong, headers=headers), 422)
+
+
+@pytest.mark.parametrize(
+    ("price", "kept"), [("12.50", "12.50"), ("+7", "7.00"), ("1e2", "100.00"), (9.99, "9.99")]
+)
+async def test_a_price_is_taken_as_text_or_as_a_number(
+    stage: Stage, price: str | float, kept: str
+) -> None:
+    headers = stage.headers[SESSIONS["super_admin"]]
+    given = {**ITEM, "price": price, "quantity": "3"}
+    made = await stage.client.post("/api/v1/items", json=given, headers=headers)
+    assert (made.status_code, made.json()["price"], made.json()["quantity"]) == (201, kept, 3)
 
 
 @paths_and_bodies
