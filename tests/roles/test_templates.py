@@ -4,11 +4,12 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.roles.rendering import DISTRIBUTIONS
+from tests.roles.rendering import DISTRIBUTIONS, ROOT
 
 SCHEMA_UNITS = ("migrate", "contract", "restore-point")
 everywhere = pytest.mark.parametrize("distribution", DISTRIBUTIONS)
@@ -220,9 +221,18 @@ def test_ssh_settings_fit_the_version_of_the_server(
     assert ("sntrup761" in text) is (distribution != "ubuntu-22.04")
 
 
-def test_gunicorn_reads_its_settings(rendered: dict[str, Path]) -> None:
+def test_gunicorn_takes_its_settings(rendered: dict[str, Path], tmp_path: Path) -> None:
+    """No option is new, so that the Gunicorn of another team's lock file starts as well."""
     path = rendered["debian-12"] / "gunicorn.conf.py"
-    compile(path.read_text(), str(path), "exec")
+    (tmp_path / "quay.py").write_text("async def app(scope, receive, send): ...\n")
+    gunicorn = [sys.executable, "-m", "gunicorn", f"--config={path}", "quay:app"]
+    found = f"{tmp_path}:{ROOT / 'roles/app/files'}"
+    assert run(*gunicorn, "--check-config", PYTHONPATH=found).returncode == 0
+    shown = run(*gunicorn, "--print-config", PYTHONPATH=found)
+    assert re.search(r"^control_socket_disable += True$", shown.stdout, re.MULTILINE), shown
+    unit = (rendered["debian-12"] / "quay@.service").read_text()
+    options = re.findall(r" --([a-z-]+)", next(re.finditer("^ExecStart=.*", unit, re.MULTILINE))[0])
+    assert options == ["config"]
 
 
 def test_any_value_survives_the_environment_file(rendered: dict[str, Path]) -> None:

@@ -47,7 +47,7 @@ def test_a_worker_goes_on_with_the_numbers_of_the_one_it_replaces(
     (tmp_path / "quay.py").write_text(SERVICE)
     (tmp_path / "numbers").mkdir()
     path, settings = tmp_path / "web.sock", rendered["debian-12"] / "gunicorn.conf.py"
-    options = ["--no-control-socket", f"--config={settings}", f"--bind=unix:{path}"]
+    options = [f"--config={settings}", f"--bind=unix:{path}"]
     options += [
         f"--workers={WORKERS}",
         "--max-requests=10",
