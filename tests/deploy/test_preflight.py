@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,6 +90,85 @@ def test_the_example_of_every_secret_in_use_is_refused() -> None:
     output = said(play(inventory, *(f"--extra-vars={text}" for text in (*rest, accepted))))
     assert "example value of app_token_accepted_secret, app_mail_password:" in output
     assert "app_token_secret" not in output
+
+
+#: Another team's service, whose database and cache are hosts of the inventory.
+APART: dict[str, Any] = {
+    "all": {"hosts": {"web1": {}, "db1": {}, "c1": {}}},
+    "app": {"hosts": {"web1": {}}},
+    "database": {"hosts": {"db1": {}}},
+    "cache": {"hosts": {"c1": {}}},
+}
+
+
+def said_of_an_own_app(folder: Path, groups: dict[str, Any], **settings: object) -> str:
+    """What becomes of its inventory, with the wiring of the kit; no host is asked."""
+    (folder / "group_vars/all").mkdir(parents=True)
+    (folder / "group_vars/all/00-kit.yml").symlink_to(ROOT / "inventories/shared/kit.yml")
+    variables = {
+        "app_name": "quay",
+        "app_asgi": "quay.main:app",
+        "tls_domains": ["quay.test"],
+        "tls_email": "a@b.test",
+        "private_address": "127.0.0.1",
+        "ansible_host": "127.0.0.1",
+        "ansible_port": 1,
+        "vault_database_password": "real-secret-of-the-service",
+        "vault_database_owner_password": "real-secret-of-the-owner",
+        "vault_cache_password": "real-secret-of-the-cache",
+        "app_credentials": {"database_password": "{{ vault_database_password }}"},
+        **settings,
+    }
+    (folder / "group_vars/all/main.yml").write_text(json.dumps(variables))
+    inventory = folder / "hosts.yml"
+    inventory.write_text(json.dumps(groups))
+    return said(play(inventory, playbook="deploy/preflight.yml"))
+
+
+def test_the_examples_of_the_database_and_the_cache_are_refused(tmp_path: Path) -> None:
+    examples = {
+        "vault_database_owner_password": "example-at-least-16-characters-too",
+        "vault_cache_password": "example-at-least-16-characters-more",
+    }
+    output = said_of_an_own_app(tmp_path / "both", APART, **examples)
+    where = "put real secrets into group_vars/all/vault.yml and encrypt it"
+    assert f"db1 still has the example value of vault_database_owner_password: {where}" in output
+    assert f"c1 still has the example value of vault_cache_password: {where}" in output
+    assert "web1 still has" not in output
+    assert "example-at-least" not in output
+    # One host that does everything needs neither, and a managed one is not the kit's.
+    alone: dict[str, Any] = {group: {"hosts": {"web1": {}}} for group in APART}
+    own = {"app_credentials": {"stripe_key": "real"}, **examples}
+    assert NEXT in said_of_an_own_app(tmp_path / "alone", alone, **own)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"app_name": "my_app"}, 'web1: app_name is "my_app": use a-z, 0-9 and -'),
+        (
+            {"nginx_upload_paths": ["/files/"], "nginx_download_paths": ["/files/"]},
+            "web1: /files/ is told by nginx_upload_paths and nginx_download_paths",
+        ),
+        (
+            {"app_allowed_addresses": ["db.example"]},
+            "web1: app_allowed_addresses, app_web_addresses, and the addresses of a process",
+        ),
+    ],
+)
+def test_what_no_unit_or_site_can_be_written_for_is_refused_before_all(
+    tmp_path: Path, settings: dict[str, object], sentence: str
+) -> None:
+    output = said_of_an_own_app(tmp_path, APART, **settings)
+    assert sentence in output
+    assert NEXT not in output
+
+
+def test_what_is_made_of_facts_is_looked_at_when_there_are_facts(tmp_path: Path) -> None:
+    gateway = ["{{ ansible_facts['default_ipv4']['gateway'] }}"]
+    output = said_of_an_own_app(tmp_path, APART, app_allowed_addresses=gateway)
+    assert NEXT in output
+    assert "undefined" not in output
 
 
 def test_a_host_that_does_not_answer_is_named(tmp_path: Path) -> None:
