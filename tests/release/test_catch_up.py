@@ -1,9 +1,9 @@
 """A host that was away learns from its peers, over TLS, what the fleet serves, and follows."""
 
 import contextlib
+import dataclasses
 import functools
 import http.server
-import ipaddress
 import json
 import ssl
 import threading
@@ -17,9 +17,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from slipway_release import probe
 from tests.release.world import World
 
 ADDRESS = "127.0.0.1"
+NAME = "quay.fleet"
 
 
 class Peer:
@@ -58,7 +60,7 @@ def _certify(certificate: Path, key: Path) -> None:
     private = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "peer")])
     now = datetime.now(UTC)
-    address = x509.IPAddress(ipaddress.ip_address(ADDRESS))
+    known_as = x509.DNSName(NAME)
     made = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -67,7 +69,7 @@ def _certify(certificate: Path, key: Path) -> None:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([known_as]), critical=False)
         .sign(private, hashes.SHA256())
     )
     certificate.write_bytes(made.public_bytes(serialization.Encoding.PEM))
@@ -92,7 +94,7 @@ def member(world: World, peer: Peer) -> World:
     """A host that serves v1.0.0 and knows its peer."""
     folder = world.folder / "etc/fleet"
     folder.mkdir()
-    values = {"peers": [ADDRESS], "port": peer.server.server_port}
+    values = {"peers": [ADDRESS], "port": peer.server.server_port, "name": NAME}
     (folder / "quay.json").write_text(json.dumps(values))
     (folder / "quay.pem").write_bytes(peer.certificate.read_bytes())
     return world
@@ -158,6 +160,30 @@ def test_an_artifact_that_is_not_the_one_of_the_record_is_refused(
     assert "has not the checksum of the record" in outcome.text
     assert member.live() == "v1.0.0"
     assert list(member.settings.artifact("v1.1.0").parent.glob("*v1.1.0*")) == []
+
+
+@pytest.mark.parametrize(("name", "status"), [(NAME, 404), ("", 0)])
+def test_what_is_live_is_asked_for_by_the_public_name_and_verified_by_that_of_the_fleet(
+    member: World, peer: Peer, name: str, status: int
+) -> None:
+    settings = dataclasses.replace(
+        member.settings,
+        smoke_url=f"https://quay.example:{peer.server.server_port}/health",
+        smoke_certificates=str(peer.certificate),
+        smoke_certificate_name=name,
+    )
+    answer = probe.from_outside(settings, 5.0)
+    assert answer.status == status, answer
+    assert ("certificate verify failed" in answer.reason) is (not name)
+
+
+def test_a_peer_with_another_name_is_not_believed(member: World, peer: Peer) -> None:
+    offer(member, peer, "v1.1.0", 7)
+    path = member.folder / "etc/fleet/quay.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "name": "other.fleet"}))
+    outcome = member.run("catch-up")
+    assert (outcome.status, outcome.text) == (0, "")
+    assert member.live() == "v1.0.0"
 
 
 def test_a_peer_with_another_certificate_is_not_believed(

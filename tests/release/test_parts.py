@@ -36,6 +36,7 @@ VALUES: dict[str, Any] = {
     "smoke_url": "https://quay.test/health",
     "smoke_address": "127.0.0.1",
     "smoke_certificates": "",
+    "smoke_certificate_name": "",
     "has_preflight": True,
     "has_migrations": True,
     "has_contract": True,

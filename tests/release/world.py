@@ -166,6 +166,7 @@ class World:
             "smoke_url": f"http://127.0.0.1:{self.nginx.server_port}/health",
             "smoke_address": "127.0.0.1",
             "smoke_certificates": "",
+            "smoke_certificate_name": "",
             "has_preflight": True,
             "has_migrations": True,
             "has_contract": True,

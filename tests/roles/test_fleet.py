@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from roles.balancer.files import slipway_balancer
 from tests.roles.conftest import SETTINGS
-from tests.roles.rendering import facts, render
+from tests.roles.rendering import ROOT, facts, render
 
 TEMPLATES = {
     "nftables.conf": "firewall/templates/nftables.conf.j2",
@@ -110,6 +111,23 @@ def test_the_balancer_verifies_the_hosts_and_they_believe_only_it(fleet: dict[st
     assert "set_real_ip_from" not in balancer
 
 
+@pytest.mark.parametrize("names", [["quay.example"], ["new.example", "quay.example"]])
+def test_the_name_that_hosts_are_verified_by_is_none_of_the_public(
+    names: list[str], tmp_path: Path
+) -> None:
+    settings = {**SETTINGS, **SECRETS, "tls_domains": names}
+    sites = render(tmp_path, settings, {"site.conf": TEMPLATES["site.conf"]}, inventory())
+    balancer = (sites["lb1"] / "site.conf").read_text()
+    assert "proxy_ssl_name quay.fleet;" in balancer
+    public = f"server_name {' '.join(names)};"
+    assert balancer.count(public) == 2
+    served = (sites["web1"] / "site.conf").read_text()
+    # The balancer asks by it over TLS, and passes on what the client asked for.
+    assert f"server_name {' '.join(names)} quay.fleet;" in served
+    assert served.count(public) == 1
+    assert "proxy_set_header Host $host;" in balancer
+
+
 def test_the_service_reaches_the_database_and_the_cache_alone(fleet: dict[str, Path]) -> None:
     unit = (fleet["web1"] / "quay@.service").read_text()
     assert "IPAddressDeny=any" in unit
@@ -137,6 +155,7 @@ def test_a_host_is_out_by_rules_that_nftables_takes(tmp_path: Path) -> None:
         name="quay.example",
         hosts={"web1": "10.0.0.11", "web2": "fd00::12"},
         certificates="",
+        certificate_name="quay-2.fleet",
         port=443,
         user="root",
         health_path="/health",
@@ -150,6 +169,21 @@ def test_a_host_is_out_by_rules_that_nftables_takes(tmp_path: Path) -> None:
         result = run("unshare", "--net", "nft", "--check", "--file", str(path))
         assert result.returncode == 0, result.stderr
         assert text.count("reject with tcp reset") == len(out)
+
+
+@pytest.mark.parametrize(("asked", "status"), [("quay.fleet", 0), ("new.fleet", 1)])
+def test_a_site_goes_on_by_its_name_until_the_hosts_have_the_new_one(
+    asked: str, status: int, tmp_path: Path
+) -> None:
+    script = yaml.safe_load((ROOT / "roles/nginx/vars/main.yml").read_text())["__nginx_ask"]
+    site, nobody = tmp_path / "quay.conf", tmp_path / "nobody.pem"
+    site.write_text("    proxy_ssl_name quay.fleet;\n")
+    result = run("sh", "-c", script, "-", str(site), asked, str(nobody), "127.0.0.1", "::1")
+    assert result.returncode == status
+    assert result.stdout.split() == ["127.0.0.1", "::1"][: 2 * status]
+    # The first site has no name to go on with.
+    first = run("sh", "-c", script, "-", str(nobody), asked, str(nobody), "127.0.0.1")
+    assert first.returncode == 0
 
 
 @pytest.mark.parametrize("unit", ["balancer.service", "catch-up.service"])

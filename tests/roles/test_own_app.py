@@ -19,6 +19,7 @@ OF_A_HOST = {
     *("nginx_version", "nginx_acme_webroot", "nginx_worker_connections"),
     *("nginx_old_worker_seconds", "nginx_local_networks", "nginx_trusted_proxies"),
     *("nginx_upstream_hosts", "nginx_upstream_certificates", "nginx_peers", "nginx_peer_folder"),
+    *("nginx_upstream_name", "nginx_internal_names"),
     # A closed site is closed on the hosts of the service, and they send its files.
     *("nginx_maintenance_folder", "nginx_maintenance_networks", "nginx_maintenance_retry_seconds"),
     *("nginx_download_folders", "nginx_download_headers"),
@@ -133,3 +134,29 @@ def test_what_is_said_nowhere_is_what_the_role_says(tmp_path: Path) -> None:
         assert "nginx_websocket_paths" in page("app_name:")
         found = values(folder, [where], host, OF_THE_SERVICE)
         assert found == {name: NGINX[name] for name in OF_THE_SERVICE}
+
+
+def test_what_the_hosts_of_a_fleet_verify_is_no_name_of_the_public(tmp_path: Path) -> None:
+    source = inventory(tmp_path, FLEET)
+    verified = ("fleet_name", "balancer_certificate_name", "release_smoke_certificate_name")
+    for names in (["quay.example.com"], ["new.example.com", "quay.example.com"]):
+        found = values(
+            tmp_path,
+            [source],
+            "web1",
+            [*verified, "balancer_name", "release_smoke_url"],
+            tls_domains=names,
+        )
+        assert {found[name] for name in verified} == {"quay.fleet"}
+        assert found["balancer_name"] == names[0]
+        assert found["release_smoke_url"] == f"https://{names[0]}/healthz"
+
+
+def test_a_host_alone_is_verified_by_its_public_name(tmp_path: Path) -> None:
+    wanted = (
+        "release_smoke_certificate_name",
+        "release_smoke_certificates",
+        "nginx_internal_names",
+    )
+    found = values(tmp_path, [inventory(tmp_path, ALONE)], "web1", wanted)
+    assert list(found.values()) == ["", "", []]

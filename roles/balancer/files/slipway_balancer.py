@@ -40,9 +40,10 @@ class Settings:
     """What the role `balancer` wrote.
 
     Attributes:
-        app: Name of the service; `name` is its public name, which the certificates are for.
+        app: Name of the service; `name` is its public name.
         hosts: Addresses of the hosts by name; they serve at `port`.
-        certificates: File with the certificates that the hosts are known by.
+        certificates: File with the certificates that the hosts are known by, which are for
+            `certificate_name`.
         user: Whose connections are refused to a host that is out.
         health_path: Answers 200; `version_key` is the member with the version, '' for none.
         drain_seconds: Longest time in which the connections to a host may end.
@@ -52,6 +53,7 @@ class Settings:
     name: str
     hosts: dict[str, str]
     certificates: str
+    certificate_name: str
     port: int
     user: str
     health_path: str
@@ -155,12 +157,12 @@ def rules(settings: Settings, out: list[str]) -> str:
 
 
 class _Connection(http.client.HTTPSConnection):
-    """HTTPS to an address, whose certificate is for the name of the service."""
+    """HTTPS to an address, whose certificate is for the name of the fleet."""
 
     def __init__(self, settings: Settings, address: str) -> None:
         self._trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._trust.load_verify_locations(settings.certificates)
-        self._name = settings.name
+        self._name = settings.certificate_name
         super().__init__(address, settings.port, timeout=_ANSWER_SECONDS, context=self._trust)
 
     def connect(self) -> None:

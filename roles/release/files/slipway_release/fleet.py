@@ -51,11 +51,13 @@ class Peers:
         addresses: Where they are.
         port: Of their Nginx.
         certificates: File with the certificates that they are known by.
+        name: What these certificates are for.
     """
 
     addresses: tuple[str, ...]
     port: int
     certificates: Path
+    name: str
 
 
 def folder(settings: Settings) -> Path:
@@ -116,14 +118,16 @@ def load(settings: Settings, directory: Path) -> Peers | None:
     except FileNotFoundError:
         return None
     certificates = directory / "fleet" / f"{settings.app}.pem"
-    return Peers(tuple(values["peers"]), int(values["port"]), certificates)
+    # An older role `fleet` wrote no name: its certificates are for the one of the site.
+    name = values.get("name", settings.smoke_host)
+    return Peers(tuple(values["peers"]), int(values["port"]), certificates, name)
 
 
 def newest(settings: Settings, peers: Peers) -> tuple[str, Record]:
     """Return the newest record among the peers, and whose it is; serial 0 when none answers."""
     found = ("", Record())
     for address in peers.addresses:
-        connection = _connection(settings, peers, address)
+        connection = _connection(peers, address)
         try:
             connection.request("GET", f"{_PATH}/fleet.json", headers=_headers(settings))
             response = connection.getresponse()
@@ -147,7 +151,7 @@ def fetch(settings: Settings, peers: Peers, address: str, wanted: Record) -> Non
     name = f"{settings.app}-{wanted.version}.tar"
     target = settings.artifact(wanted.version)
     temporary = target.with_suffix(".new")
-    connection = _connection(settings, peers, address)
+    connection = _connection(peers, address)
     try:
         connection.request("GET", f"{_PATH}/{name}", headers=_headers(settings))
         response = connection.getresponse()
@@ -167,7 +171,7 @@ def fetch(settings: Settings, peers: Peers, address: str, wanted: Record) -> Non
 
 
 class _Connection(http.client.HTTPSConnection):
-    """HTTPS to an address, whose certificate is for the name of the site."""
+    """HTTPS to an address, whose certificate is for a name."""
 
     def __init__(self, address: str, port: int, name: str, context: ssl.SSLContext) -> None:
         super().__init__(address, port, timeout=_ANSWER_SECONDS, context=context)
@@ -179,11 +183,11 @@ class _Connection(http.client.HTTPSConnection):
         self.sock = self._trust.wrap_socket(self.sock, server_hostname=self._name)
 
 
-def _connection(settings: Settings, peers: Peers, address: str) -> _Connection:
+def _connection(peers: Peers, address: str) -> _Connection:
     # Only the hosts of the fleet are believed, not every authority of the system.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(peers.certificates)
-    return _Connection(address, peers.port, settings.smoke_host, context)
+    return _Connection(address, peers.port, peers.name, context)
 
 
 def _headers(settings: Settings) -> dict[str, str]:

@@ -54,13 +54,13 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class _TlsConnection(http.client.HTTPSConnection):
-    """HTTPS to one address, whatever the name resolves to; the certificate is for the name."""
+    """HTTPS to one address, whatever the name resolves to; the certificate is for `verified`."""
 
     def __init__(
-        self, name: str, port: int, address: str, certificates: str, timeout: float
+        self, verified: str, port: int, address: str, certificates: str, timeout: float
     ) -> None:
         self._context = _context(certificates)
-        super().__init__(name, port, timeout=timeout, context=self._context)
+        super().__init__(verified, port, timeout=timeout, context=self._context)
         self._address = address
 
     def connect(self) -> None:
@@ -88,7 +88,7 @@ def from_outside(settings: Settings, timeout: float) -> Answer:
     connection: http.client.HTTPConnection
     if url.scheme == "https":
         connection = _TlsConnection(
-            settings.smoke_host,
+            settings.smoke_certificate_name or settings.smoke_host,
             url.port or 443,
             settings.smoke_address,
             settings.smoke_certificates,

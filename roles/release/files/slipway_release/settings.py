@@ -35,6 +35,7 @@ class Settings:
         smoke_url: Address of the health path as the outside sees it.
         smoke_address: Where that address is looked for: this host's own Nginx.
         smoke_certificates: File with the certificates that it is known by; '' for the system's.
+        smoke_certificate_name: Name that these are for; '' for the one of the address.
         has_preflight: Whether there is a unit `<app>-preflight@`.
         has_migrations: Whether there is a unit `<app>-migrate@`.
         has_contract: Whether there is a unit `<app>-contract@`.
@@ -69,6 +70,7 @@ class Settings:
     smoke_url: str
     smoke_address: str
     smoke_certificates: str
+    smoke_certificate_name: str
     has_preflight: bool
     has_migrations: bool
     has_contract: bool

@@ -22,6 +22,7 @@ SERVING = ("web1", "web2")
 PROTOCOL = "harbour.v1"
 # Certificates of the fleet, by which the balancer knows its hosts.
 CERTIFICATES = "/etc/slipway/fleet/harbour.pem"
+VERIFIED = "harbour.fleet"
 PATIENCE = 20.0
 
 
@@ -61,7 +62,7 @@ def ways(hosts: Hosts, machine: Machine, tmp_path: Path) -> Iterator[dict[str, P
 
 @pytest.fixture
 def of_the_fleet(machine: Machine) -> ssl.SSLContext:
-    """Trusts what the balancer trusts, and asks for the name that it asks for."""
+    """Trusts what the balancer trusts."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=machine.run(f"cat {CERTIFICATES}").stdout)
     return context
@@ -105,7 +106,13 @@ async def test_clients_on_each_host_and_behind_the_balancer_hear_each_other(
             opening = (
                 connect(url, ssl=machine.context, subprotocols=protocols)
                 if place == "public"
-                else unix_connect(str(ways[place]), url, ssl=of_the_fleet, subprotocols=protocols)
+                else unix_connect(
+                    str(ways[place]),
+                    url,
+                    ssl=of_the_fleet,
+                    server_hostname=VERIFIED,
+                    subprotocols=protocols,
+                )
             )
             sockets[place] = await stack.enter_async_context(opening)
             assert json.loads(await sockets[place].recv())["type"] == "connected"
