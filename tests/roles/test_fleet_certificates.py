@@ -40,6 +40,7 @@ class Fleet:
             "fleet_balancers": ["lb1"],
             "fleet_certificate": str(self.certificate),
             "fleet_certificate_key": str(self.key),
+            "fleet_current": str(folder / "current"),
             "fleet_certificates": str(folder) + "/{{ inventory_hostname }}.pem",
             "__fleet_settle_seconds": 0.1,
         }

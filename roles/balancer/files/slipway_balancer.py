@@ -118,6 +118,12 @@ class Balancer:
         out = [a for host, a in sorted(self.settings.hosts.items()) if self.wish(host).out]
         subprocess.run(["nft", "-f", "-"], input=rules(self.settings, out), text=True, check=True)
 
+    def forget(self) -> None:
+        """Forget what was wanted of hosts that are none of the service's any more."""
+        for path in self.folder.glob("*.json"):
+            if path.stem not in self.settings.hosts:
+                path.unlink()
+
     def others_in(self, host: str) -> bool:
         """Tell whether another host would get the requests."""
         return any(not self.wish(name).out for name in self.settings.hosts if name != host)
@@ -225,6 +231,16 @@ def wait_for(balancer: Balancer, host: str, version: str) -> str:
     return f"{host} gets no requests until it serves {version or 'any version'}: {found}"
 
 
+def start_anew(balancer: Balancer, host: str) -> str:
+    """Send no requests to a host that has no release, whatever it had under its name before."""
+    balancer.require(host)
+    with balancer.alone():
+        # The last one as well: it could answer nobody. What keeps a host out already stays.
+        if not balancer.wish(host).out:
+            balancer.change(host, Wish())
+    return f"{host} is new: it gets no requests until it is well"
+
+
 def status_of(balancer: Balancer, host: str) -> str:
     """Return what a host answers, in words."""
     status, said = ask(balancer.settings, host)
@@ -288,8 +304,10 @@ def _parser() -> argparse.ArgumentParser:
     into.add_argument("host")
     into.add_argument("--version", default="", help="and serves this version")
     into.add_argument("--wait", dest="seconds", type=float, default=10, help="seconds to wait")
+    new = commands.add_parser("new", help="send a host no requests before it is well again")
+    new.add_argument("host")
     commands.add_parser("status", help="which hosts get requests")
-    commands.add_parser("load", help="let the files take effect")
+    commands.add_parser("load", help="let the files take effect, and forget former hosts")
     commands.add_parser("watch", help="put hosts back that wait for it")
     return parser
 
@@ -304,10 +322,14 @@ def main() -> int:
             text = take_out(balancer, options.host, options.seconds)
         elif options.command == "in":
             status, text = put_in(balancer, options.host, options.version, options.seconds)
+        elif options.command == "new":
+            text = start_anew(balancer, options.host)
         elif options.command == "status":
             text = status_text(balancer)
         else:
-            balancer.load()
+            with balancer.alone():
+                balancer.forget()
+                balancer.load()
         while options.command == "watch":
             for line in put_back(balancer):
                 say(line)
