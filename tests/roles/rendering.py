@@ -145,7 +145,6 @@ def render(
         "variables": settings["app_environment"],
         **settings,
         "output": str(folder),
-        "project": str(ROOT),
         "role_files": sorted(
             str(path)
             for part in ("defaults", "vars")
