@@ -14,6 +14,7 @@ import pytest
 
 from tests.app.conftest import SECRET
 from tests.performance.mixed import __main__ as mixed
+from tests.performance.mixed.results import Moment, read_moments
 from tests.services import ROOT, python_module
 
 
@@ -82,6 +83,16 @@ def test_a_load_is_the_mix_that_it_says(
     assert (tmp_path / "load/password").stat().st_mode & 0o777 == 0o600
     listed = httpx.get(f"{site}/api/v1/items").json()
     assert listed["total"] >= counts["create"]
+
+
+def test_the_picture_begins_when_all_visitors_are_there(tmp_path: Path) -> None:
+    history = tmp_path / "history.csv"
+    lines = ["Timestamp,Name,95%,Total Request Count"]
+    # The fourth line counts anew; the last but one is late by a second.
+    for second, count in ((100, 0), (101, 70), (102, 180), (103, 40), (104, 140), (106, 360)):
+        lines += [f"{second},,N/A,0", f"{second},Aggregated,{second - 90},{count}"]
+    history.write_text("\n".join(lines) + "\n")
+    assert read_moments(history) == [Moment(1, 100.0, 14.0), Moment(3, 110.0, 16.0)]
 
 
 def test_a_site_that_is_not_there_is_named(

@@ -139,7 +139,8 @@ def _tell(target: Target) -> int:
         reason = log.strip().splitlines()[-1:] or ["locust said nothing"]
         raise DemoError(f"No request reached {target.url}: {reason[0]}")
     print("\n" + "\n".join(table(rows)))
-    print("\n" + plots(read_moments(RESULTS / "last/load_stats_history.csv")))
+    if moments := read_moments(RESULTS / "last/load_stats_history.csv"):
+        print("\n" + plots(moments))
     failures = (RESULTS / "last/load_failures.csv").read_text(encoding="utf-8").splitlines()[1:]
     if failures:
         print("\nFailed:\n" + "\n".join(f"  {line}" for line in failures[:10]))

@@ -54,16 +54,23 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def read_moments(path: Path) -> list[Moment]:
-    """Return how it went, second by second."""
+    """Return how it went, second by second, from when all visitors were there.
+
+    The rate is counted from one line to the next: locust's own is a mean of ten seconds, and lags.
+    """
     with path.open(encoding="utf-8", newline="") as file:
         lines = [line for line in csv.DictReader(file) if line["Name"] == "Aggregated"]
-    if not lines:
-        return []
-    first = int(lines[0]["Timestamp"])
-    return [
-        Moment(int(line["Timestamp"]) - first, float(line["Requests/s"]), _number(line["95%"]))
-        for line in lines
-    ]
+    counts = [(int(line["Timestamp"]), int(line["Total Request Count"])) for line in lines]
+    begin = 0
+    moments: list[Moment] = []
+    for (earlier, before), (now, count), line in zip(counts, counts[1:], lines[1:], strict=False):
+        if count < before:
+            # Locust forgets what it counted while visitors arrived.
+            begin, moments = now, []
+        elif now > earlier:
+            rate = (count - before) / (now - earlier)
+            moments.append(Moment(now - (begin or counts[0][0]), rate, _number(line["95%"])))
+    return moments
 
 
 def table(rows: list[Row]) -> list[str]:
