@@ -17,6 +17,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     Numeric,
+    Table,
     TypeDecorator,
     event,
 )
@@ -55,6 +56,14 @@ class Base(DeclarativeBase):
     """The base of all tables; constraints get names that a migration can refer to."""
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
+
+
+def table_of(model: type[Base]) -> Table:
+    """Return the table of a model, of which a statement costs less than one of the model.
+
+    Values of a statement of the model are checked anew each time, which takes longer than it.
+    """
+    return Base.metadata.tables[model.__tablename__]
 
 
 class UtcDateTime(TypeDecorator[datetime]):

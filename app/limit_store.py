@@ -60,8 +60,11 @@ class AwaitedStorage(Storage):
         return int(await_only(self._client.get(_named(key))) or 0)
 
     def get_expiry(self, key: str) -> float:
-        """Return when the window ends."""
-        return max(int(await_only(self._client.ttl(_named(key)))), 0) + time.time()
+        """Return when the window ends.
+
+        Exactly: the store rounds whole seconds, so that a caller would be told to come back before.
+        """
+        return max(int(await_only(self._client.pttl(_named(key)))), 0) / 1000 + time.time()
 
     def check(self) -> bool:
         """Say whether the store answers."""

@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import (
     ColumnElement,
+    Executable,
     Row,
     String,
     bindparam,
@@ -19,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.books.models import ISBN_INDEX, Book
-from app.db import Database, Rows
+from app.db import Database, Rows, table_of
 from app.pages import CountedPage
 from app.prepared import Prepared
 from app.text import like_pattern
@@ -51,6 +52,7 @@ def _listed(matches: ColumnElement[bool]) -> CountedPage:
 _ALL = _listed(true())
 _PATTERN = func.lower(bindparam("pattern", type_=String))
 _BY_AUTHOR = _listed(func.lower(Book.author).like(_PATTERN, escape="/"))
+_ADD = insert(table_of(Book)).returning(*COLUMNS)
 _FIND = Prepared(select(*COLUMNS).where(Book.id == bindparam("book_id")))
 
 
@@ -81,8 +83,7 @@ async def add_book(session: AsyncSession, owner_id: int, values: Mapping[str, An
     Raises:
         IsbnTakenError: when another book has its ISBN.
     """
-    statement = insert(Book).values(owner_id=owner_id, **values).returning(*COLUMNS)
-    return await _written(session, statement)
+    return await _written(session, _ADD, {"owner_id": owner_id, **values})
 
 
 async def update_book(session: AsyncSession, book_id: int, values: Mapping[str, Any]) -> BookRow:
@@ -100,9 +101,11 @@ async def delete_book(session: AsyncSession, book_id: int) -> None:
     await session.execute(delete(Book).where(Book.id == book_id))
 
 
-async def _written(session: AsyncSession, statement: Any) -> BookRow:  # noqa: ANN401
+async def _written(
+    session: AsyncSession, statement: Executable, values: Mapping[str, Any] | None = None
+) -> BookRow:
     try:
-        row: BookRow = (await session.execute(statement)).one()
+        row: BookRow = (await session.execute(statement, values)).one()
     except IntegrityError as error:
         # PostgreSQL names the index, SQLite the column.
         if ISBN_INDEX in str(error.orig) or "books.isbn" in str(error.orig):

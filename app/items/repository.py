@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.db import Database, Identifier, Rows
+from app.db import Database, Identifier, Rows, table_of
 from app.items.models import Item
 from app.owners import OWNERS
 from app.pages import CountedPage
@@ -70,6 +70,7 @@ _OWNED = Prepared(
     .order_by(Item.owner_id, Item.id)
     .limit(bindparam("limit"))
 )
+_ADD = insert(table_of(Item)).returning(*COLUMNS)
 _FIND = Prepared(_WITH_OWNERS.where(Item.id == bindparam("item_id")))
 
 
@@ -111,8 +112,7 @@ async def lock_item(session: AsyncSession, item_id: int) -> ItemRow | None:
 
 async def add_item(session: AsyncSession, owner_id: int, values: Mapping[str, Any]) -> ItemRow:
     """Store an item."""
-    statement = insert(Item).values(owner_id=owner_id, **values).returning(*COLUMNS)
-    return (await session.execute(statement)).one()
+    return (await session.execute(_ADD, {"owner_id": owner_id, **values})).one()
 
 
 async def update_item(session: AsyncSession, item_id: int, values: Mapping[str, Any]) -> ItemRow:

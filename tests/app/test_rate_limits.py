@@ -49,6 +49,21 @@ async def test_the_usual_limits_are_those_of_the_rules(start_app: StartApp) -> N
     assert (await client.get("/api/v1/items")).status_code == 200
 
 
+async def test_who_waits_as_long_as_is_said_is_let_in(
+    start_app: StartApp, redis_server: RedisServer
+) -> None:
+    client = await start_app(limit_login="1/minute")
+    assert (await log_in(client, "ann")).status_code == 401
+    with redis.Redis(unix_socket_path=str(redis_server.socket)) as store:
+        [counter] = store.keys("LIMITS:*")
+        # Rounded to whole seconds, less would be left than there is.
+        store.pexpire(counter, 2400)
+    refused = await log_in(client, "ann")
+    check_refusal(refused, 1, 60)
+    await asyncio.sleep(int(refused.headers["retry-after"]))
+    assert (await log_in(client, "ann")).status_code == 401
+
+
 @pytest.mark.parametrize("limit_default", ["", "600/minute"])
 async def test_all_searches_count_together_and_nothing_else_does(
     start_app: StartApp, limit_default: str
