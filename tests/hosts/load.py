@@ -1,8 +1,9 @@
 """Keep-alive load on one site, bounded in connections and time, that counts what failed.
 
 Each connection speaks HTTP/1.1 over TLS on one socket for as long as the server lets it and opens
-the next when the server announced `Connection: close` (RFC 9112, section 9.6): that is no failure.
-A reset, an end of the stream before an answer, a time-out or a 5xx is one.
+the next when the server announced `Connection: close` or closed it between two requests (RFC 9112,
+sections 9.5 and 9.6): that is no failure. A reset, an end of the stream before an answer, a
+time-out or a 5xx is one.
 """
 
 import asyncio
@@ -68,13 +69,19 @@ class Site:
 class Load:
     """An asynchronous context that loads a site until it ends.
 
-    `connections` sockets are held; every fourth request is a POST of one item with `token`.
+    `connections` sockets are held; every fourth request is a POST of one item with `token`. All of
+    them together ask about `rate` times a second. Without a rate each asks again at once: that
+    saturates the machine which the clients share with the host, so that whatever happens to it
+    takes several times as long, and is for what is said of a saturated host.
     """
 
-    def __init__(self, site: Site, token: str, connections: int = 32) -> None:
+    def __init__(
+        self, site: Site, token: str, connections: int = 32, rate: float | None = 200.0
+    ) -> None:
         self.site = site
         self.token = token
         self.connections = connections
+        self.rest = connections / rate if rate else 0.0
         self.report = Report()
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -113,6 +120,9 @@ class Load:
                 while not self._stop.is_set():
                     turn += 1
                     if not await self._request(reader, writer, turn):
+                        break
+                    await asyncio.sleep(self.rest)
+                    if reader.at_eof():
                         break
             finally:
                 writer.close()

@@ -81,7 +81,7 @@ async def measure(machine: Machine) -> int:
         version = "rollback" if number is None else f"v0.1.{number}"
         if number is not None:
             repository.tag(version, {"RELEASE.txt": f"{version}\n"})
-        async with Load(site, token) as load:
+        async with Load(site, token, rate=None) as load:
             await asyncio.sleep(CALM_SECONDS)
             begin = time.monotonic()
             asked = operator.release(version) if number else operator.play("deploy/rollback.yml")

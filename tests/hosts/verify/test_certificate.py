@@ -28,7 +28,7 @@ def test_the_timer_renews_a_certificate_and_nginx_serves_it(machine: Machine) ->
     machine.run(f"cp -p {settings} /tmp/renewal.conf")
     machine.run(f"sed -i '1i renew_before_expiry = 3650 days' {settings}")
     try:
-        # The unit that the timer starts; it waits a random time before it asks.
+        # The unit that the timer starts.
         machine.run("systemctl start certbot.service", seconds=600)
     finally:
         machine.run(f"cp -p /tmp/renewal.conf {settings}; rm /tmp/renewal.conf")

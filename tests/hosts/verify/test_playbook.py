@@ -29,7 +29,7 @@ async def test_a_changed_setting_reaches_the_service_without_a_failed_request(
     assert machine.run(started).stdout != before
     assert "SLIPWAY_DRAIN_SECONDS=9" in machine.run(f"systemctl show -p Environment {unit}").stdout
     assert load.report.failures == []
-    assert load.report.requests > 1000
+    assert load.report.requests > 500
     result = await operator.play("playbook.yml", "--tags=app")
     assert result.returncode == 0, result.text
 

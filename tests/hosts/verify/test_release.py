@@ -47,8 +47,8 @@ def site(machine: Machine) -> Site:
 
 def unharmed(report: Report) -> None:
     assert report.failures == []
-    assert report.requests > 1000
-    assert report.methods["POST"] > 200
+    assert report.requests > 500
+    assert report.methods["POST"] > 100
 
 
 async def test_a_second_release_under_load_fails_no_request(
@@ -56,7 +56,7 @@ async def test_a_second_release_under_load_fails_no_request(
 ) -> None:
     revision = REVISION.format(before=repository.newest_revision())
     repository.tag("v0.2.0", {"migrations/versions/note.py": revision})
-    async with Load(site(machine), token) as load:
+    async with Load(site(machine), token, rate=None) as load:
         result = await operator.release("v0.2.0")
     assert result.returncode == 0, result.text
     assert machine.release() == "v0.2.0"
