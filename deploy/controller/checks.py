@@ -9,8 +9,9 @@ from pathlib import Path
 COVERAGE = 90
 
 #: Long phases that need no host share the processors, whole files at a time. Each process starts
-#: servers of its own: more than a few of them take longer to start than they save.
-SHARED = ("-n", "auto", "--maxprocesses=4", "--dist=loadfile")
+#: servers of its own: more than a few of them take longer to start than they save. Files keep their
+#: order: by the number of its tests, as pytest-xdist prefers, the longest file is often the last.
+SHARED = ("-n", "auto", "--maxprocesses=4", "--dist=loadfile", "--no-loadscope-reorder")
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def roles_phase(_: Path) -> list[Step]:
 
 def app_phase(root: Path) -> list[Step]:
     """The service against a real PostgreSQL and Redis."""
-    folders = ["tests/app", *(["tests/migrations"] if (root / "tests/migrations").exists() else [])]
+    # The migrations, a few long tests, first.
+    folders = [*(["tests/migrations"] if (root / "tests/migrations").exists() else []), "tests/app"]
     coverage = ("--cov=app", "--cov-branch", f"--cov-fail-under={COVERAGE}")
     return [_bytecode(), _pytest("app", *folders, *SHARED, *coverage)]
 

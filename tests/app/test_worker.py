@@ -13,6 +13,7 @@ from fastapi import Request
 
 import app.main
 from app.dependencies import Transaction
+from app.jobs.handlers import Periodic
 from app.resources import Resources
 from app.settings import Settings
 from tests.app.conftest import client_of
@@ -227,6 +228,12 @@ async def test_a_database_that_is_away_is_waited_for(
 ) -> None:
     worker = start_worker()
     await until(lambda: worker.lines("worker.started"), worker)
+    # The end of a job in hand is noted with patience, before the worker waits: none is.
+    scheduled = [name for name, handler in handlers.items() if isinstance(handler, Periodic)]
+    in_hand = "SELECT count(*) FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
+    await until(
+        lambda: all(worker.about(name) for name in scheduled) and sql(in_hand) == "0", worker
+    )
     await asyncio.to_thread(postgresql.execute, "ALTER DATABASE harbour ALLOW_CONNECTIONS false")
     try:
         ends = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'harbour'"
