@@ -145,11 +145,6 @@ def render(
         "variables": settings["app_environment"],
         **settings,
         "output": str(folder),
-        "role_files": sorted(
-            str(path)
-            for part in ("defaults", "vars")
-            for path in ROOT.glob(f"roles/*/{part}/*.yml")
-        ),
         "templates": [_wanted(file, template) for file, template in templates.items()],
     }
     variables = folder / "variables.json"

@@ -79,6 +79,7 @@ def test_a_worker_goes_on_with_the_numbers_of_the_one_it_replaces(
             server.terminate()
             server.wait(20)
     started = (tmp_path / "log").read_text().count("Booting worker")
-    assert started >= REQUESTS // 10
+    # How many it takes differs: each answers until it notices that it has answered its ten.
+    assert started >= 3 * WORKERS
     # Two that end may still be there beside two that begin.
     assert len(list((tmp_path / "numbers").glob("counter_*"))) <= 2 * WORKERS

@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,16 +203,18 @@ def number(machine: Machine, name: str) -> float:
     )
 
 
+@pytest.mark.usefixtures("back")
 async def test_a_thousand_hear_each_other_and_come_back_after_a_release(
-    back: None,
     crowd: Crowd,
     machine: Machine,
     operator: Operator,
     repository: Repository,
+    record_property: Callable[[str, object], None],
 ) -> None:
     await crowd.join()
     assert number(machine, "websockets_open") == SOCKETS
     seconds = await crowd.say("good morning")
+    record_property("seconds until all have heard a text", round(seconds, 2))
     assert seconds < 5
 
     # One address has as many as it may have, and is told so; its other requests are served.
@@ -238,12 +240,14 @@ async def test_a_thousand_hear_each_other_and_come_back_after_a_release(
     }
     times = sorted(visitor.closed_at for visitor in crowd.visitors)
     # Not all in one instant.
+    record_property("seconds of closing all", round(times[-1] - times[0], 1))
     assert times[-1] - times[0] > 2
     # Processes that have just begun have no memory of others to give them.
     empty = memory(machine)
     await crowd.join()
     await crowd.say("good evening")
     each = (memory(machine) - empty) / SOCKETS / 1024
+    record_property("KiB of the service for each", round(each))
     assert 0 < each < MOST_KIB
 
 
