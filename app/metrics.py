@@ -5,7 +5,10 @@ whichever worker is asked adds them up
 (https://prometheus.github.io/client_python/multiprocess/).
 """
 
+import contextlib
 import os
+import struct
+import time
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -20,6 +23,9 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 UNMATCHED = "unmatched"
+
+# A worker that has just begun makes its files: for an instant they are empty, and cannot be read.
+_RETRIES, _RETRY_SECONDS = 5, 0.02
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -103,4 +109,8 @@ def exposition() -> bytes:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    for _ in range(_RETRIES):
+        with contextlib.suppress(struct.error):
+            return generate_latest(registry)
+        time.sleep(_RETRY_SECONDS)
     return generate_latest(registry)

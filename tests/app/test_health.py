@@ -1,13 +1,16 @@
 """Liveness, readiness and numbers."""
 
 import os
+import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import httpx
 import pytest
 
+from app import metrics
 from app.main import VERSION
 from tests.app.conftest import RunSql, StartApp
 from tests.services import ROOT, PostgreSQL, RedisServer
@@ -113,3 +116,22 @@ def test_metrics_add_up_the_workers(tmp_path: Path) -> None:
         text=True,
     )
     assert 'http_requests_total{method="GET",route="/x",status="200"} 2.0' in shown.stdout
+
+
+def test_metrics_wait_for_a_worker_that_is_just_making_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "counter_7.db"
+    made.touch()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    # How much of it is used: nothing but this head.
+    timer = threading.Timer(0.03, lambda: made.write_bytes(struct.pack("ii", 8, 0)))
+    timer.start()
+    try:
+        assert metrics.exposition() == b""
+    finally:
+        timer.join()
+    # One that stays as it is says so.
+    made.write_bytes(b"")
+    with pytest.raises(struct.error):
+        metrics.exposition()
