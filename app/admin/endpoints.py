@@ -14,6 +14,7 @@ from app.admin.service import By
 from app.dependencies import CurrentIdentity, RequestOrigin, Transaction, WorkerResources
 from app.moments import Moment
 from app.permissions import Permission, Role
+from app.rate_limits import limited
 from app.routing import API, Identifier, Limit, Skip, errors, router_of
 from app.text import NO_NUL, Search
 from app.users import UserView
@@ -39,6 +40,7 @@ Actor = Annotated[By, Depends(get_actor)]
 
 
 @router.get("/users", dependencies=[_ADMIN, require_permission(Permission.VIEW_USERS)])
+@limited("search", asking="search")
 async def list_users(
     _: Reader,
     resources: WorkerResources,

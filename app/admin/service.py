@@ -29,7 +29,10 @@ class OwnAccountError(BadRequestError):
     """Somebody wants to deactivate the own account as an administrator."""
 
     code = "own_account"
-    message = "This is your own account: use DELETE /api/v1/users/me."
+    message = (
+        "This is your own account: end it by DELETE /api/v1/users/me, which refuses a super "
+        "administrator's."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,8 +130,11 @@ async def log_out(  # noqa: PLR0913, PLR0917 - what the framework hands in
     given: RefreshInput | None = None,
 ) -> None:
     """End the session of the caller's tokens, or of its cookies, which are taken away."""
-    claims = presented.claims if presented else None
     token = given.refresh_token if given else None
+    claims = presented.claims if presented else None
+    if token and presented and presented.credential is Credential.COOKIE:
+        # It is not asked for a CSRF token here, so it counts for nothing.
+        claims = None
     # As everywhere: a header that is no good is not rescued by a cookie.
     by_cookie = not token and not brings_header(request)
     cookie = request.cookies.get(cookies.REFRESH) if by_cookie else None

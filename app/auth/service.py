@@ -120,7 +120,9 @@ async def _admit(
     if gate.passed and found is not None:
         account = await users.confirm(session, found.account.id, found.password_hash)
     if account is None:
-        reason = "locked" if gate.locked and not gate.locks else "credentials"
+        reason = "too_early" if gate.early else "credentials"
+        if gate.locked and not gate.locks:
+            reason = "locked"
         details: dict[str, str | int] = {"reason": reason, "failures": gate.failures}
         await record(session, Event("login.failed", origin, user_id, details=details))
         if gate.locks:

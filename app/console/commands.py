@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import admin, sessions, users
 from app.accounts import Account, Origin
+from app.audit import Event, record
 from app.cache import Cache
 from app.console.terminal import ConsoleError, json_of, line_of, read_password, say
 from app.db import Database
@@ -57,7 +58,7 @@ class Console:
         except ValidationError as error:
             problem = error.errors(include_input=False, include_url=False)[0]
             raise ConsoleError(f"{problem['loc'][0]}: {problem['msg']}.") from None
-        details = self.by.event["details"]
+        details = {**self.by.event["details"], "role": options.role}
         made = users.Made(Origin(), Role(options.role), verified=True, details=details)
         try:
             async with self.database.writing() as session:
@@ -70,6 +71,8 @@ class Console:
 
     async def list_accounts(self, options: argparse.Namespace) -> None:
         """Print the accounts, one a line."""
+        async with self.database.writing() as session:
+            await record(session, Event("account.listed", self.by.origin, **self.by.event))
         skip, total = 0, 1
         while skip < total:
             page, total = await users.list_users(self.database, skip, PAGE, options.search)

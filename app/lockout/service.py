@@ -59,12 +59,14 @@ class Gate:
         passed: it was right, and neither too early nor locked.
         locks: it was the failure that locked the account.
         locked: nothing is accepted here at the moment.
+        early: it was right, but came too soon after a failure.
         failures: in a row, this one included.
     """
 
     passed: bool
     locks: bool = False
     locked: bool = False
+    early: bool = False
     failures: int = 0
 
 
@@ -96,7 +98,7 @@ async def enter(
     if right:
         early = last is not None and now - last < _delay(failures)
         await repository.change(session, subject, counted, {"failures": failures})
-        return Gate(passed=not early, failures=failures)
+        return Gate(passed=not early, early=early, failures=failures)
     failures += 1
     locks = failures >= rules.failures
     values = {

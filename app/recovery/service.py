@@ -25,8 +25,10 @@ SEND_RESET = "recovery.send_password_reset"
 TELL_PASSWORD_CHANGED = "recovery.tell_password_changed"  # noqa: S105 - a name
 
 _PREFIX = "hmt_"
-# One account gets no more mails of a kind than these in an hour, whoever asks for them.
-_MAILS_AN_HOUR = 5
+# One account gets no more mails of a kind than these in an hour, whoever asks for them, or while
+# their links are good, where that is shorter: who gets no other has a good one.
+_MAILS = 5
+_MAILS_SECONDS = 3600
 
 
 class Purpose(StrEnum):
@@ -70,16 +72,16 @@ async def make_token(
     # Jobs that come at the same time count one after the other.
     await lock_account(session, account.id)
     now = datetime.now(UTC)
-    recent = await repository.count_since(session, account.id, purpose, now - timedelta(hours=1))
-    if recent >= _MAILS_AN_HOUR:
-        message = "A mail was left out: its account has had as many in this hour as it gets."
-        get_logger().info("mail.left_out", message=message)
-        return None
     seconds = (
         settings.verification_lifetime
         if purpose is Purpose.VERIFY
         else settings.password_reset_lifetime
     )
+    since = now - timedelta(seconds=min(seconds, _MAILS_SECONDS))
+    if await repository.count_since(session, account.id, purpose, since) >= _MAILS:
+        message = "A mail was left out: its account has just had as many as it gets."
+        get_logger().info("mail.left_out", message=message)
+        return None
     token = new_token(_PREFIX)
     await repository.add(
         session,

@@ -39,7 +39,7 @@ async def test_an_administrator_is_made_with_a_password_from_standard_input(
     assert (event["user_id"], event["actor_id"], event["details"]) == (
         1,
         None,
-        {"operator": "olga"},
+        {"operator": "olga", "role": "super_admin"},
     )
     lines = [json.loads(line) for line in made.stderr.splitlines()]
     assert [line["audit_operator"] for line in lines] == ["olga"]
@@ -157,7 +157,9 @@ def test_settings_and_databases_that_cannot_work_are_said_in_one_sentence(
     assert console("no-such-command").returncode == 2
 
 
-async def test_accounts_are_listed(client: httpx.AsyncClient, console: RunConsole) -> None:
+async def test_accounts_are_listed(
+    client: httpx.AsyncClient, console: RunConsole, sql: RunSql
+) -> None:
     for name in ("ann", "bob", "under_score"):
         await register(client, name)
     lines = (await asyncio.to_thread(console, "list")).stdout.splitlines()
@@ -177,6 +179,8 @@ async def test_accounts_are_listed(client: httpx.AsyncClient, console: RunConsol
         "email_verified": False,
     }
     assert (await asyncio.to_thread(console, "list", "--role", "admin")).stdout == ""
+    listed = events(sql, "event = 'account.listed'")
+    assert [one["details"] for one in listed] == [{"operator": "olga"}] * 3
 
 
 async def test_an_account_is_unlocked_deactivated_and_activated(

@@ -8,11 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.app.conftest import PASSWORD, Login, RunSql, StartApp, events, register
+from tests.app.conftest import PASSWORD, SECRET, Login, RunSql, StartApp, events, register
 
 ACCESS, REFRESH, CSRF = "__Host-access", "__Secure-refresh", "__Host-csrf"
 AUTH = "/api/v1/auth"
 ME = "/api/v1/users/me"
+OTHER = "another-secret-for-tests-that-is-long-enough-for-each-of-the-hmac-algorithms"
 REFUSED = (403, "csrf_failed")
 
 OpenBrowser = Callable[..., Any]
@@ -140,6 +141,30 @@ async def test_a_write_needs_the_csrf_token_of_its_own_session(
         assert cookies_of(answer) == {}
     answer = await browser.request(method, path, json=body, headers={"X-CSRF-Token": own})
     assert answer.status_code == status, answer.text
+
+
+async def test_a_logout_by_a_token_in_the_body_leaves_the_session_of_the_cookies(
+    browser: httpx.AsyncClient,
+) -> None:
+    answer = await browser.post(f"{AUTH}/logout", json={"refresh_token": "hrt_unknown"})
+    assert answer.status_code == 401
+    assert (await browser.get(ME)).status_code == 200
+
+
+async def test_the_signing_key_is_changed_without_logging_a_browser_out(
+    start_app: StartApp, open_browser: OpenBrowser
+) -> None:
+    before = await start_app()
+    await register(before, "ann")
+    browser = await open_browser(before)
+    await enter(browser)
+    both = await open_browser(await start_app(token_secret=OTHER, token_accepted_secret=SECRET))
+    both.cookies.update(browser.cookies)
+    assert (await both.put(ME, json={"full_name": "Ann"}, headers=csrf(both))).status_code == 200
+    assert (await both.post(f"{AUTH}/refresh", headers=csrf(both))).status_code == 200
+    done = await open_browser(await start_app(token_secret=OTHER))
+    done.cookies.update(both.cookies)
+    assert (await done.put(ME, json={"full_name": "A"}, headers=csrf(done))).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,8 @@ async def test_a_right_password_too_soon_after_failures_is_refused(
     sql("UPDATE login_counters SET last_failed_at = now() - interval '3 seconds'")
     assert await statuses(client, PASSWORD) == [200]
     assert sql("SELECT sum(failures) FROM login_counters") == "0"
+    told = "SELECT details->>'reason' FROM audit_events WHERE event = 'login.failed' ORDER BY id"
+    assert sql(told).split() == [*["credentials"] * 4, "too_early", "too_early"]
 
 
 async def test_many_guesses_at_once_get_no_further_than_a_queue(
