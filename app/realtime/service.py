@@ -8,7 +8,7 @@ may differ from worker to worker.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Protocol
 
 from app import metrics
@@ -231,18 +231,26 @@ class Live:
                     await self._look_now.wait()
             self._look_now.clear()
             self._allowances.forget_full(asyncio.get_running_loop().time())
-            try:
-                sessions = set(self._of_session)
-                if sessions:
-                    self.end_here(sessions - await self._sessions.going_on(sessions))
-                await self._renew()
-            except UnavailableError:
-                # What is away comes back; until then the sockets stay.
-                continue
-            except Exception as error:  # noqa: BLE001 - one look that fails must not be the last
-                message = "Open WebSockets could not be looked at; the next look comes."
-                get_logger().exception("websocket.look_failed", message=message)
-                self._error_reports.report(error, place="realtime")
+            # One may be away without the other: places run out also while the database is.
+            for look in (self._end_ended, self._renew):
+                await self._try_to(look)
+
+    async def _try_to(self, look: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await look()
+        except UnavailableError:
+            # What is away comes back; until then the sockets stay.
+            pass
+        except Exception as error:  # noqa: BLE001 - one look that fails must not be the last
+            message = "Open WebSockets could not be looked at; the next look comes."
+            get_logger().exception("websocket.look_failed", message=message)
+            self._error_reports.report(error, place="realtime")
+
+    async def _end_ended(self) -> None:
+        """Close the sockets of sessions that have ended."""
+        sessions = set(self._of_session)
+        if sessions:
+            self.end_here(sessions - await self._sessions.going_on(sessions))
 
     async def _renew(self) -> None:
         """Keep the places of open sockets, and of no other."""

@@ -46,6 +46,9 @@ TOO_SLOW = Ending(1013, "You read too slowly: come back later.")
 SESSION_ENDED = Ending(4401, "Your session has ended: log in again.")
 # The server is replaced by another one, which the client finds at the same address.
 RESTART = 1012
+# What these say of the service no client can say.
+_NOT_OF_CLIENTS = frozenset({RESTART, TOO_SLOW.code, SESSION_ENDED.code})
+_CLOSED_BY_CLIENT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +193,7 @@ class Socket:
         while not self._ended.done():
             message = await receive()
             if message["type"] == "websocket.disconnect":
-                code = message.get("code") or 1005
-                self.end(Ending(code, message.get("reason") or "", by_client=True))
+                self.end(_ending_of(message))
                 return
             self._heard = self._loop.time()
             text: str | None = message.get("text")
@@ -217,7 +219,12 @@ class Socket:
             while self._waiting:
                 frame = self._waiting.popleft()
                 self._waiting_bytes -= frame.size
-                await send(frame.message)
+                try:
+                    await send(frame.message)
+                except OSError:
+                    # Why it has ended, the reader is just being told.
+                    await asyncio.sleep(_PARTING_SECONDS)
+                    raise
                 self.sent += 1
             self._sleeping = self._loop.create_future()
             await self._sleeping
@@ -229,3 +236,14 @@ class Socket:
             self.end(IDLE)
         elif not self._ended.done():
             self._idle = self._loop.call_later(limit - silent, self._look_idle)
+
+
+def _ending_of(message: Message) -> Ending:
+    """Return why the client, or the server below, has closed a socket.
+
+    The server below gives no reason, not even an empty one, when it stops.
+    """
+    code = message.get("code") or 1005
+    if code in _NOT_OF_CLIENTS and "reason" in message:
+        code = _CLOSED_BY_CLIENT
+    return Ending(code, message.get("reason") or "", by_client=True)

@@ -9,6 +9,7 @@ import redis.asyncio
 
 from app.cache import Cache
 from app.error_reports import ErrorReports
+from app.errors import UnavailableError
 from app.realtime.bus import CHANNEL
 from app.realtime.desk import OwnDesk
 from app.realtime.leaving import Leaving
@@ -73,6 +74,30 @@ async def test_a_look_that_fails_is_reported_and_is_not_the_last() -> None:
     await live.start()
     try:
         await reports.becomes(LookupError, 2)
+    finally:
+        await live.stop()
+
+
+async def test_places_are_kept_while_the_database_is_away() -> None:
+    class Away(Sessions):
+        async def going_on(self, session_ids: Iterable[int]) -> frozenset[int]:
+            raise UnavailableError
+
+    class Desk(OwnDesk):
+        async def renew(self, *_: Any) -> list[Member]:
+            renewed.append(True)
+            return []
+
+    renewed: list[bool] = []
+    settings = Settings(environment="development", websocket_recheck_seconds=0.01)
+    live = Live(settings, Cache(settings), Away(), Reports())
+    live._of_session[1] = set()
+    live._desk = Desk()
+    await live.start()
+    try:
+        async with asyncio.timeout(20):
+            while len(renewed) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
     finally:
         await live.stop()
 

@@ -1,4 +1,4 @@
-"""The server of the draining worker, stopped while a WebSocket is in a state of its own."""
+"""The server of the draining worker, whose WebSockets are in a state of their own."""
 
 import asyncio
 import socket
@@ -19,6 +19,7 @@ from tests.app.live import close_of
 
 # More than the system takes of it for a client that does not read.
 LARGE = "x" * 32_000_000
+TOO_LATE: list[Exception] = []
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
@@ -29,6 +30,11 @@ async def application(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.send", "text": LARGE})
     while (await receive())["type"] != "websocket.disconnect":
         pass
+    if scope["path"] == "/late":
+        try:
+            await send({"type": "websocket.send", "text": "too late"})
+        except Exception as error:  # noqa: BLE001 - the test says which it is
+            TOO_LATE.append(error)
 
 
 class Serving:
@@ -115,3 +121,44 @@ async def test_a_websocket_that_cannot_be_closed_is_cut_and_the_others_hear_of_t
         assert {code for code, _ in await asyncio.gather(*hearing)} == {1012}
         await asyncio.wait_for(broken.wait_closed(), 20)
     assert "could not be closed" in caplog.text
+
+
+HANDSHAKE = (
+    "GET / HTTP/1.1\r\nHost: quay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["Content-Length: 1\r\n\r\nx", "X-A: b\r\n" * 200 + "\r\n"],
+    ids=["a body", "too many headers"],
+)
+async def test_what_can_open_no_websocket_is_answered_and_closed(
+    monkeypatch: pytest.MonkeyPatch, rest: str
+) -> None:
+    async with serving(monkeypatch) as one:
+        port = one.listener.getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write((HANDSHAKE + rest).encode())
+        answer = await asyncio.wait_for(reader.read(), 20)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.endswith(b"\r\n\r\nThis request opens no WebSocket.\n")
+        writer.close()
+        await one.stop()
+
+
+async def test_what_is_sent_after_a_failure_finds_the_client_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    TOO_LATE.clear()
+    async with serving(monkeypatch) as one:
+        client = await one.connect("/late")
+        # An opcode that is reserved.
+        client.transport.write(b"\x83\x80\0\0\0\0")
+        assert (await close_of(client))[0] == 1002
+        async with asyncio.timeout(20):
+            while not TOO_LATE:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    # As of a connection that is lost (ASGI, websocket.send).
+    assert [isinstance(error, OSError) for error in TOO_LATE] == [True]

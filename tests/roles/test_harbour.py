@@ -5,13 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from app.settings import Settings
 from tests.roles.inventory_values import values
 from tests.roles.plays import ROOT
 
-PASSED_ON = ("nginx_upload_paths", "nginx_upload_max_body_size", "nginx_download_paths")
+PASSED_ON = (
+    *("nginx_client_max_body_size", "nginx_upload_paths", "nginx_upload_max_body_size"),
+    "nginx_download_paths",
+)
 WANTED = (
     *("app_environment", "app_credentials", "app_processes", "release_console_command"),
     *("app_data_folders", "app_web_addresses", "nginx_download_folders", *PASSED_ON),
@@ -86,6 +90,14 @@ def of_files(found: dict[str, Any]) -> dict[str, str]:
         for name, value in found["app_environment"].items()
         if name.startswith(("APP_FILE", "APP_S3"))
     }
+
+
+@pytest.mark.parametrize("said", [None, 2 * 2**20])
+def test_nginx_takes_bodies_that_the_service_takes(tmp_path: Path, said: int | None) -> None:
+    changed = {} if said is None else {"harbour_settings": {"APP_MAX_BODY_SIZE": said}}
+    found = settings(tmp_path, **changed)
+    default = Settings.model_fields["max_body_size"].default
+    assert int(found["nginx_client_max_body_size"]) == (said or default)
 
 
 def test_files_lie_in_a_folder_of_the_host_that_nginx_may_read(tmp_path: Path) -> None:

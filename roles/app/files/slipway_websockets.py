@@ -13,6 +13,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import ProtocolError
 from websockets.frames import CloseCode, Frame, Opcode
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 _FRAMES, _FRAMES_A_SECOND = 256, 64
 # Seconds without anything new after which a client that was told to go has nothing more under way.
 _SILENCE = 1.0
+# To what can open no WebSocket, such as a request with a body (RFC 6455, section 4.1).
+_NO_HANDSHAKE = (
+    b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
+    b"Content-Length: 33\r\n\r\nThis request opens no WebSocket.\n"
+)
 # Bytes that are parsed before it is looked whether the application has something to read: of the
 # smallest frames they hold some seven hundred.
 _PIECE = 4096
@@ -113,7 +119,13 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         return message
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Send a message; one that closes lets the peer's answer be looked for."""
+        """Send a message; one that closes lets the peer's answer be looked for.
+
+        Raises:
+            ClientDisconnected: when the connection has failed. Why, the application reads.
+        """
+        if self.close_sent and self.initial_response is None:
+            raise ClientDisconnected
         await super().send(message)
         if self.close_sent:
             self._parse()
@@ -123,3 +135,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
             piece = bytes(self._unparsed[:_PIECE])
             del self._unparsed[:_PIECE]
             super().data_received(piece)
+            if self.conn.handshake_exc is not None and not self.handshake_initiated:
+                # Uvicorn would leave it without an answer and without an end.
+                self.close_sent = True
+                self.transport.write(_NO_HANDSHAKE)
+                self.transport.close()

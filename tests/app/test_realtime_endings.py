@@ -1,0 +1,73 @@
+"""With which code a WebSocket has ended, whoever has closed it."""
+
+import asyncio
+
+import pytest
+
+from app.realtime import frames
+from app.realtime.sockets import RESTART, Bucket, Ending, Member, Message, Socket
+from app.settings import Settings
+
+
+async def ending_of(message: Message, *, broken: bool = False) -> Ending:
+    """What becomes of a socket that hears this; a broken one can be sent nothing meanwhile."""
+    socket = Socket(
+        Member("ann", 1, 1, "a"),
+        Settings(environment="development"),
+        Bucket(1000, 1000, 0.0),
+        Bucket(1000, 1000, 0.0),
+    )
+    told: asyncio.Queue[Message] = asyncio.Queue()
+
+    async def send(_: Message) -> None:
+        if broken:
+            asyncio.get_running_loop().call_soon(told.put_nowait, message)
+            raise OSError
+
+    async def said(*_: object) -> None:
+        raise AssertionError
+
+    socket.offer(frames.frame_of(frames.connected("ann")))
+    if not broken:
+        told.put_nowait(message)
+    async with asyncio.timeout(20):
+        return await socket.run(told.get, send, said)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_a_stop_of_the_server_is_one_also_for_whom_something_was_under_way(
+    broken: bool,
+) -> None:
+    ending = await ending_of({"type": "websocket.disconnect", "code": 1012}, broken=broken)
+    assert (ending.code, ending.by_client) == (RESTART, True)
+
+
+@pytest.mark.parametrize(
+    ("code", "seen"), [(1000, 1000), (1001, 1001), (1012, 1000), (1013, 1000), (4401, 1000)]
+)
+async def test_no_client_says_what_only_the_service_can(code: int, seen: int) -> None:
+    ending = await ending_of({"type": "websocket.disconnect", "code": code, "reason": "bye"})
+    assert (ending.code, ending.by_client) == (seen, True)
+
+
+async def test_a_connection_of_which_nothing_is_heard_any_more_has_ended_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.realtime.sockets._PARTING_SECONDS", 0.05)
+
+    async def nothing() -> Message:
+        never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        return await never
+
+    async def send(_: Message) -> None:
+        raise OSError
+
+    async def said(*_: object) -> None:
+        raise AssertionError
+
+    limits = Bucket(1000, 1000, 0.0)
+    settings = Settings(environment="development")
+    socket = Socket(Member("ann", 1, 1, "a"), settings, limits, limits)
+    socket.offer(frames.frame_of(frames.connected("ann")))
+    async with asyncio.timeout(20):
+        assert (await socket.run(nothing, send, said)).code == 1006
