@@ -94,7 +94,9 @@ def of_files(found: dict[str, Any]) -> dict[str, str]:
 
 @pytest.mark.parametrize("said", [None, 2 * 2**20])
 def test_nginx_takes_bodies_that_the_service_takes(tmp_path: Path, said: int | None) -> None:
-    changed = {} if said is None else {"harbour_settings": {"APP_MAX_BODY_SIZE": said}}
+    changed: dict[str, Any] = {}
+    if said is not None:
+        changed["harbour_settings"] = {"APP_MAX_BODY_SIZE": said}
     found = settings(tmp_path, **changed)
     default = Settings.model_fields["max_body_size"].default
     assert int(found["nginx_client_max_body_size"]) == (said or default)
