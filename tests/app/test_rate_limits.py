@@ -79,6 +79,18 @@ async def test_all_searches_count_together_and_nothing_else_does(
         assert (await client.get(f"/api/v1/{path}")).status_code == 200
 
 
+async def test_who_searches_accounts_searches(start_app: StartApp, sql: RunSql) -> None:
+    client = await start_app(limit_search="2/minute")
+    await register(client, "ann")
+    sql("UPDATE users SET role = 'admin'")
+    token = (await log_in(client, "ann")).json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    for path in ("admin/users?search=a", "items?search=a"):
+        assert (await client.get(f"/api/v1/{path}", headers=headers)).status_code == 200
+    check_refusal(await client.get("/api/v1/admin/users?search=b", headers=headers), 2, 60)
+    assert (await client.get("/api/v1/admin/users", headers=headers)).status_code == 200
+
+
 async def test_a_request_that_is_refused_for_its_fields_counts_too(start_app: StartApp) -> None:
     client = await start_app(limit_login="2/minute")
     path, incomplete = "/api/v1/auth/token", {"username": "ann"}
