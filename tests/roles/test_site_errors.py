@@ -8,6 +8,10 @@ import pytest
 
 from tests.roles.nginx_site import NAME, Site
 
+# More than a field may have. In one record of TLS: of several Nginx leaves some unread, so that the
+# connection is reset and the answer may be lost.
+LONG = 12_000
+
 
 def told(site: Site, request: bytes) -> tuple[int, dict[str, str], dict[str, dict[str, str]]]:
     """The status, the fields and the body of the answer to bytes that are sent as they are."""
@@ -32,10 +36,10 @@ def told(site: Site, request: bytes) -> tuple[int, dict[str, str], dict[str, dic
     ("line", "more", "status", "code"),
     [
         ("GET /page", "Content-Length: x", 400, "bad_request"),
-        ("GET /page", f"X-Name: {'a' * 40_000}", 400, "bad_request"),
+        ("GET /page", f"X-Name: {'a' * LONG}", 400, "bad_request"),
         ("get /page", "", 400, "bad_request"),
         ("TRACE /page", "", 405, "method_not_allowed"),
-        (f"GET /{'a' * 40_000}", "", 414, "uri_too_long"),
+        (f"GET /{'a' * LONG}", "", 414, "uri_too_long"),
         ("POST /page", "Transfer-Encoding: gzip", 501, "not_implemented"),
     ],
     ids=["a length", "a field", "no method", "a method", "an address", "an encoding"],
