@@ -9,14 +9,21 @@ from app.realtime.sockets import RESTART, Bucket, Ending, Member, Message, Socke
 from app.settings import Settings
 
 
+def welcomed() -> Socket:
+    """A socket with something to send."""
+    limits = Bucket(1000, 1000, 0.0)
+    settings = Settings(environment="development")
+    socket = Socket(Member("ann", 1, 1, "a"), settings, limits, limits)
+    socket.offer(frames.frame_of(frames.connected("ann")))
+    return socket
+
+
+async def said(*_: object) -> None:
+    raise AssertionError
+
+
 async def ending_of(message: Message, *, broken: bool = False) -> Ending:
     """What becomes of a socket that hears this; a broken one can be sent nothing meanwhile."""
-    socket = Socket(
-        Member("ann", 1, 1, "a"),
-        Settings(environment="development"),
-        Bucket(1000, 1000, 0.0),
-        Bucket(1000, 1000, 0.0),
-    )
     told: asyncio.Queue[Message] = asyncio.Queue()
 
     async def send(_: Message) -> None:
@@ -24,14 +31,10 @@ async def ending_of(message: Message, *, broken: bool = False) -> Ending:
             asyncio.get_running_loop().call_soon(told.put_nowait, message)
             raise OSError
 
-    async def said(*_: object) -> None:
-        raise AssertionError
-
-    socket.offer(frames.frame_of(frames.connected("ann")))
     if not broken:
         told.put_nowait(message)
     async with asyncio.timeout(20):
-        return await socket.run(told.get, send, said)
+        return await welcomed().run(told.get, send, said)
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -62,12 +65,5 @@ async def test_a_connection_of_which_nothing_is_heard_any_more_has_ended_too(
     async def send(_: Message) -> None:
         raise OSError
 
-    async def said(*_: object) -> None:
-        raise AssertionError
-
-    limits = Bucket(1000, 1000, 0.0)
-    settings = Settings(environment="development")
-    socket = Socket(Member("ann", 1, 1, "a"), settings, limits, limits)
-    socket.offer(frames.frame_of(frames.connected("ann")))
     async with asyncio.timeout(20):
-        assert (await socket.run(nothing, send, said)).code == 1006
+        assert (await welcomed().run(nothing, send, said)).code == 1006
