@@ -269,7 +269,8 @@ async def _read(form: Upload, taken: Intake) -> None:
             raise InvalidInputError(form.field, message)
         count += 1
         if count > form.most:
-            raise InvalidInputError(form.field, f"{form.most} files at most come in one form.")
+            files = "one file" if form.most == 1 else f"{form.most} files"
+            raise InvalidInputError(form.field, f"A form may have {files} at most.")
         filename = names.clean(event.filename)
         kind = kind_of(filename)
         await taken.begin(filename, kind.content_type, kind)

@@ -55,6 +55,16 @@ def test_a_bad_release_never_takes_traffic(
     assert not (world.settings.state / "operation.json").exists()
 
 
+def test_what_the_preflight_warns_of_is_told(world: World) -> None:
+    says = "Looking.\nWarning: The cache does not answer; the service works without.\n"
+    outcome = world.release("v1.1.0", preflight_says=says)
+    assert outcome.status == 0, outcome.text
+    assert "  preflight: Warning: The cache does not answer; the service works" in outcome.text
+    assert "passed with warnings" in outcome.text
+    assert "Looking." not in outcome.text
+    assert "Warning" not in world.release("v1.2.0", preflight_says="Looking.\n").text
+
+
 def test_a_failing_smoke_test_returns_the_traffic(world: World) -> None:
     outcome = world.release("v1.1.0", behind_nginx=500)
     assert outcome.status == 1

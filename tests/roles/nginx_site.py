@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,17 @@ class Site:
             time.sleep(0.05)
         return answer
 
+    def logged(self, request_id: str) -> dict[str, Any]:
+        """What is in its log about a request, which is written after the answer."""
+        deadline = time.monotonic() + 10
+        while True:
+            for line in (self.webroot.parent / "access.log").read_text().splitlines():
+                record: dict[str, Any] = json.loads(line)
+                if record["request_id"] == request_id:
+                    return record
+            assert time.monotonic() < deadline, request_id
+            time.sleep(0.05)
+
     def workers(self) -> int:
         """How many workers Nginx has, old ones included."""
         children = Path(f"/proc/{self.master}/task/{self.master}/children")
@@ -129,7 +141,9 @@ def configure(folder: Path, rendered: Path, ports: tuple[int, int]) -> Path:
         "/run/nginx.pid": str(folder / "pid"),
         "worker_processes auto": f"worker_processes {WORKERS}",
         "syslog:server=unix:/dev/log,nohostname,tag=nginx_error": "stderr",
-        "access_log syslog:server=unix:/dev/log,nohostname,tag=nginx quay;": "",
+        "access_log syslog:server=unix:/dev/log,nohostname,tag=nginx quay;": (
+            f"access_log {folder}/access.log quay;"
+        ),
         # Its files are unlinked as soon as they are open, but not the folders of two levels.
         "sendfile on;": f"sendfile on; proxy_temp_path {folder}/kept_answers 1 2;",
         "/var/lib/slipway/quay/": f"{folder}/state/",

@@ -36,6 +36,8 @@ if verb == "list-units":
 elif verb == "show":
     state = units[names[0]]
     print(f"ActiveState={{state}}\\nNRestarts=0\\nActiveEnterTimestampMonotonic=0")
+elif verb == "start" and (warned := settings.get("warning")):
+    (folder / "said").write_text("Looking.\\n" + warned + "\\n")
 elif verb == "start" and (told := settings.get("preflight")):
     (folder / "said").write_text("Looking.\\n" + told + "\\n")
     sys.exit(1)
@@ -160,6 +162,18 @@ def test_settings_that_the_preflight_takes_are_restarted_with(host: Host) -> Non
         f"try-restart {WORKER} new",
     ]
     assert (host.folder / "secret").read_text() == "new"
+
+
+def test_what_the_preflight_warns_of_is_told_and_keeps_nothing_back(host: Host) -> None:
+    warning = "Warning: The bucket harbuor cannot be listed, so files get 503."
+    host.write(value="new", warning=warning)
+    answer = host.restart()
+    assert answer["restarted"] == [WEB, WORKER]
+    assert answer["told"] == [warning]
+    said = f"quay runs with its new settings, of which its preflight says: {warning}"
+    assert said in str(answer["warnings"])
+    host.write(value="newer", warning="Looking again.")
+    assert host.restart()["told"] == []
 
 
 def test_settings_that_the_preflight_refuses_never_meet_what_runs(host: Host) -> None:

@@ -55,3 +55,8 @@ def test_what_nginx_does_not_understand_is_told_in_the_shape_of_all_errors(
     assert answer[2]["error"]["code"] == code
     assert len(answer[2]["error"]["request_id"]) == 32
     assert answer[1]["x-request-id"] == answer[2]["error"]["request_id"]
+    method, _, address = line.partition(" ")
+    logged = site.logged(answer[1]["x-request-id"])
+    assert (logged["method"], logged["status"]) == (method, status)
+    # Of an address that is too long only the beginning is of use.
+    assert logged["path"] == address[:1001]

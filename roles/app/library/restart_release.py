@@ -74,6 +74,11 @@ restarted:
   returned: success
   type: list
   elements: str
+told:
+  description: What the preflight warned of although it took the new settings.
+  returned: success
+  type: list
+  elements: str
 unproved:
   description: Why the preflight refused the settings of before as well; empty when it did not.
   returned: success
@@ -81,8 +86,8 @@ unproved:
 """
 
 
-def ask(unit: str) -> None:
-    """Run the preflight.
+def ask(unit: str) -> list[str]:
+    """Run the preflight; return what it warns of although it passes.
 
     Raises:
         RefusedError: It failed.
@@ -93,19 +98,20 @@ def ask(unit: str) -> None:
         # A unit that stays failed would raise an alarm.
         systemctl("reset-failed", unit)
         raise RefusedError(lines)
+    return [line for line in said(unit, since) if line.startswith("Warning: ")]
 
 
-def prove(unit: str, undo: State) -> str:
+def prove(unit: str, undo: State) -> tuple[str, list[str]]:
     """Ask the preflight about the new settings.
 
     Returns:
-        Why it refuses those of before as well; '' when it refuses none.
+        Why it refuses those of before as well, '' when it refuses none; and what it warns of.
 
     Raises:
         RefusedError: It refuses the new ones alone; those of before are back.
     """
     try:
-        ask(unit)
+        return "", ask(unit)
     except RefusedError as refused:
         new = exchange(undo)
         try:
@@ -116,8 +122,7 @@ def prove(unit: str, undo: State) -> str:
         else:
             raise
         exchange(new)
-        return str(refused)
-    return ""
+        return str(refused), []
 
 
 def apply(module: AnsibleModule, undo: State) -> dict[str, Any]:
@@ -128,9 +133,9 @@ def apply(module: AnsibleModule, undo: State) -> dict[str, Any]:
     """
     app, current = module.params["app"], Path(module.params["current"])
     systemctl("daemon-reload")
-    unproved = ""
+    unproved, told = "", []
     if module.params["preflight"] and current.is_symlink():
-        unproved = prove(f"{app}-preflight@{current.readlink().name}.service", undo)
+        unproved, told = prove(f"{app}-preflight@{current.readlink().name}.service", undo)
     units = running([f"{app}@*.service", *module.params["processes"]])
     judged = [unit for unit in units if has_run(unit)]
     if units:
@@ -140,7 +145,7 @@ def apply(module: AnsibleModule, undo: State) -> dict[str, Any]:
             exchange(undo)
             refused.down = restart_again(units, judged)
             raise
-    return {"changed": bool(units), "restarted": units, "unproved": unproved}
+    return {"changed": bool(units), "restarted": units, "told": told, "unproved": unproved}
 
 
 def work(module: AnsibleModule) -> None:
@@ -162,6 +167,8 @@ def work(module: AnsibleModule) -> None:
             f"app_credentials, or what these are made of) and run the playbook again.{lines}"
         )
     path.unlink(missing_ok=True)
+    for line in result["told"]:
+        module.warn(f"{app} runs with its new settings, of which its preflight says: {line}")
     if result["unproved"]:
         module.warn(
             f"The preflight of {app} fails with the new settings as with those of before, so that "

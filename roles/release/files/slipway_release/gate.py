@@ -17,6 +17,8 @@ _ANSWER_SECONDS = 5.0
 # lasts longer is no hiccup.
 _HICCUP_SECONDS = 1.0
 _OK = 200
+# What a line of the preflight begins with that is to be told although it passed.
+_WARNING = "Warning: "
 
 
 def preflight(work: Work) -> str:
@@ -27,9 +29,13 @@ def preflight(work: Work) -> str:
     """
     if not work.settings.has_preflight:
         return "none"
-    unit = f"{work.settings.app}-preflight@{work.version}.service"
+    unit, since = f"{work.settings.app}-preflight@{work.version}.service", time.time()
     units.run(unit, f"The preflight of {work.version}")
-    return ""
+    # What does not keep a release back, but ought to be known before its users find it.
+    warnings = [line for line in journal.last_lines(unit, since) if line.startswith(_WARNING)]
+    for line in warnings:
+        work.progress.tell(f"  preflight: {line}", journal.WARNING)
+    return "passed with warnings" if warnings else ""
 
 
 def migrate(work: Work) -> str:
