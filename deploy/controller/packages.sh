@@ -13,7 +13,7 @@ policy=/usr/sbin/policy-rc.d
 cluster=/etc/postgresql-common/createcluster.d/slipway.conf
 lab="mmdebstrap systemd-container nftables iproute2 openssh-client openssl git pebble curl
     debian-archive-keyring"
-tests="postgresql redis-server nginx-light nftables systemd"
+tests="postgresql redis-server nginx-light nftables iproute2 systemd"
 bench="wrk"
 python="python3 python3-venv"
 

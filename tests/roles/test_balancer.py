@@ -2,8 +2,10 @@
 
 import json
 import os
+import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,6 +17,18 @@ IN = {"out": False, "version": "", "until": 0.0}
 NEW = {"out": True, "version": "", "until": 0.0}
 BY_COMMAND = {"out": True, "version": None, "until": 0.0}
 FOR_A_VERSION = {"out": True, "version": "v1.4.2", "until": 0.0}
+SETTINGS: dict[str, Any] = {
+    "app": "quay",
+    "name": "quay.example",
+    "hosts": {"web1": "10.0.0.11", "web2": "10.0.0.12"},
+    "certificates": "",
+    "certificate_name": "quay.fleet",
+    "port": 443,
+    "user": "www-data",
+    "health_path": "/health",
+    "version_key": "release",
+    "drain_seconds": 1.0,
+}
 
 
 class Kept:
@@ -24,20 +38,8 @@ class Kept:
         self.folder = folder / "state/quay"
         self.folder.mkdir(parents=True)
         self.rules = folder / "rules"
-        settings = {
-            "app": "quay",
-            "name": "quay.example",
-            "hosts": {"web1": "10.0.0.11", "web2": "10.0.0.12"},
-            "certificates": "",
-            "certificate_name": "quay.fleet",
-            "port": 443,
-            "user": "www-data",
-            "health_path": "/health",
-            "version_key": "release",
-            "drain_seconds": 1.0,
-        }
         (folder / "settings").mkdir()
-        (folder / "settings/quay.json").write_text(json.dumps(settings))
+        (folder / "settings/quay.json").write_text(json.dumps(SETTINGS))
 
     def wish(self, host: str, wish: dict[str, object]) -> None:
         (self.folder / f"{host}.json").write_text(json.dumps(wish))
@@ -84,6 +86,22 @@ def test_what_keeps_it_out_already_stays(
     kept.wish("web2", wish)
     assert command(monkeypatch, "new", "web2") == 0
     assert kept.wishes() == {"web2": wish}
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_connection_to_a_host_is_seen_while_it_is_open(address: str, tmp_path: Path) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, 0), family=family) as listener:
+        port = listener.getsockname()[1]
+        settings = slipway_balancer.Settings(
+            **{**SETTINGS, "hosts": {"web1": address, "web2": "2001:db8::1:443"}, "port": port}
+        )
+        balancer = slipway_balancer.Balancer(settings, tmp_path)
+        assert not balancer.connected("web1")
+        with socket.create_connection((address, port)):
+            assert balancer.connected("web1")
+            assert not balancer.connected("web2")
+        assert not balancer.connected("web1")
 
 
 def test_a_host_that_is_gone_is_forgotten(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,7 +137,9 @@ class Balancer:
     def connected(self, host: str) -> bool:
         """Tell whether a connection to a host is open."""
         address, port = self.settings.hosts[host], self.settings.port
-        command = ["ss", "-Htn", "state", "established", f"dst {address} and dport = :{port}"]
+        # What follows the last colon would be a port.
+        place = f"[{address}]" if ":" in address else address
+        command = ["ss", "-Htn", "state", "established", f"dst {place} and dport = :{port}"]
         return bool(subprocess.run(command, capture_output=True, check=True).stdout.strip())
 
     def is_well(self, host: str, version: str | None) -> bool:
