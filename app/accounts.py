@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from ipaddress import ip_network
+from ipaddress import IPv6Address, IPv6Network
 
 from app.permissions import Role
 
@@ -73,8 +73,13 @@ class Origin:
 
 
 def client_network(host: str) -> str:
-    """Name an address; of IPv6 the network, which one client has to itself."""
-    if ":" in host:
-        network = ip_network((host.partition("%")[0], 64), strict=False)
-        return str(network.network_address)
-    return host
+    """Name an address; of IPv6 the network, which one client has to itself.
+
+    A balancer may write an address of IPv4 as one of IPv6 (RFC 4291, section 2.5.5.2).
+    """
+    if ":" not in host:
+        return host
+    address = IPv6Address(host.partition("%")[0])
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(IPv6Network((address, 64), strict=False).network_address)

@@ -115,7 +115,10 @@ class Settings(
         [], description="JSON list of the web origins that may call the API from a browser."
     )
     max_body_size: int = Field(
-        1_048_576, gt=0, description="Largest request body that is read, in bytes."
+        65_536,
+        gt=0,
+        description="Largest request body that is read, in bytes, but for uploads. JSON is parsed "
+        "at a stretch, and all others of the worker wait meanwhile.",
     )
 
     database_read_pool_size: int = Field(

@@ -8,7 +8,8 @@ from fastapi.security import OAuth2PasswordRequestForm
 from app import cookies
 from app.access import anyone, session_with
 from app.accounts import Credential, Identity
-from app.auth import service
+from app.auth import login, service
+from app.auth.grants import Grant
 from app.auth.schemas import (
     CookieView,
     PasswordChange,
@@ -42,7 +43,7 @@ _LOGIN: dict[str, Any] = {
 }
 
 
-def _tokens(grant: service.Grant) -> TokenView:
+def _tokens(grant: Grant) -> TokenView:
     return TokenView(
         access_token=grant.access_token,
         refresh_token=grant.refresh_token,
@@ -51,7 +52,7 @@ def _tokens(grant: service.Grant) -> TokenView:
     )
 
 
-def _cookies(resources: Resources, response: Response, grant: service.Grant) -> CookieView:
+def _cookies(resources: Resources, response: Response, grant: Grant) -> CookieView:
     csrf = resources.tokens.csrf_token(grant.session_id)
     cookies.set_session(
         response,
@@ -70,8 +71,8 @@ async def create_token(
     form: LoginForm, resources: WorkerResources, origin: RequestOrigin
 ) -> TokenView:
     """Begin a session and give its tokens for a name and a password."""
-    login = service.Login(form.username, form.password, form.scopes, origin)
-    return _tokens(await service.log_in(resources, login))
+    given = login.Login(form.username, form.password, form.scopes, origin)
+    return _tokens(await login.log_in(resources, given))
 
 
 @forms.post("/login", **{**_LOGIN, "responses": errors(401, 403, 415)})
@@ -85,7 +86,7 @@ async def log_in(
 ) -> CookieView:
     """Begin a session that a browser keeps in cookies, in place of the one it had."""
     check_origin(request, resources)
-    login = service.Login(
+    given = login.Login(
         form.username,
         form.password,
         form.scopes,
@@ -93,7 +94,7 @@ async def log_in(
         Credential.COOKIE,
         request.cookies.get(cookies.REFRESH),
     )
-    return _cookies(resources, response, await service.log_in(resources, login))
+    return _cookies(resources, response, await login.log_in(resources, given))
 
 
 @router.post(

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.accounts import Account, Origin
+from app.accounts import Account, Identity, Origin
 from app.audit import Event, record
 from app.db import Database
 from app.errors import ForbiddenError
@@ -13,6 +13,7 @@ from app.keys import revoke_all
 from app.permissions import Role
 from app.sessions import Reason, end_all
 from app.users import repository
+from app.users.service import hold
 
 
 class SuperAdminError(ForbiddenError):
@@ -51,15 +52,16 @@ async def close_account(
     await record(session, Event("account.deactivated", origin, account.id, **done_by))
 
 
-async def close_own_account(session: AsyncSession, account: Account, origin: Origin) -> None:
+async def close_own_account(session: AsyncSession, identity: Identity, origin: Origin) -> None:
     """Deactivate the account of who asks for it.
 
     Raises:
+        NotAuthenticatedError: when the caller's session has ended meanwhile.
         SuperAdminError: when it is a super administrator's, who may be the last.
     """
     # As it is now: the console may have given it another role since the caller was identified.
-    found = await repository.lock(session, account.id)
-    if found is not None and found[0].role is Role.SUPER_ADMIN:
+    account = await hold(session, identity)
+    if account.role is Role.SUPER_ADMIN:
         raise SuperAdminError
     await close_account(session, account, origin, actor_id=account.id)
 

@@ -64,4 +64,4 @@ async def deactivate_me(
     origin: RequestOrigin,
 ) -> None:
     """Deactivate the caller's account and end its sessions; not that of a super administrator."""
-    await administration.close_own_account(session, identity.account, origin)
+    await administration.close_own_account(session, identity, origin)

@@ -163,7 +163,7 @@ async def change_profile(
     if moves:
         if change.current_password is None:
             _check_fresh(identity, resources.settings)
-        await _hold(session, identity)
+        await hold(session, identity)
         values |= {"email": change.email, "email_verified_at": None}
     if not values:
         return account
@@ -179,15 +179,22 @@ async def change_profile(
     return changed
 
 
-async def _hold(session: AsyncSession, identity: Identity) -> None:
-    """Keep the account, and see that a password reset has not come before.
+async def hold(session: AsyncSession, identity: Identity) -> Account:
+    """Return the caller's account as it is now, kept until the transaction ends.
+
+    What the owner has decided before, such as a password reset, wins.
 
     Raises:
         NotAuthenticatedError: when the caller's session has ended meanwhile.
     """
-    await repository.lock(session, identity.account.id)
-    if identity.session_id is None or not await goes_on(session, identity.session_id):
+    found = await repository.lock(session, identity.account.id)
+    if (
+        found is None
+        or identity.session_id is None
+        or not await goes_on(session, identity.session_id)
+    ):
         raise NotAuthenticatedError
+    return found[0]
 
 
 def _check_fresh(identity: Identity, settings: Settings) -> None:

@@ -121,9 +121,9 @@ async def test_a_broken_body_is_refused(stage: Stage, path: str, body: dict[str,
         whole.replace(b'"', b"'"),
         whole[:-1] + b",}",
         doubled,
-        b"[" * 100_000,
-        b'{"a":' * 100_000,
-        b"[" * 100_000 + b"]" * 100_000,
+        b"[" * 60_000,
+        b'{"a":' * 12_000,
+        b"[" * 30_000 + b"]" * 30_000,
         whole[:-1] + b', "deep": ' + b"[" * 900 + b"]" * 900 + b', "deep": 1}',
         with_field(name, "NaN", body),
         with_field(name, "Infinity", body),
@@ -131,6 +131,9 @@ async def test_a_broken_body_is_refused(stage: Stage, path: str, body: dict[str,
     )
     for content in broken:
         check_refused(await post_json(stage, path, content), 400, 401, 422)
+    # As good as it is: no request needs as much, and its JSON would keep everybody else waiting.
+    long = whole[:-1] + b" " * 70_000 + b"}"
+    check_refused(await post_json(stage, path, long), 413)
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", '"NaN"', '"Infinity"', "-0", "0.001", "1e13"])

@@ -12,6 +12,8 @@ from tests.app.conftest import PASSWORD, Login, RunSql, StartApp, events, log_in
 
 KEYS = "/api/v1/api-keys"
 ME = "/api/v1/users/me"
+CHANGE = "/api/v1/auth/change-password"
+NEW = "Better-horse-8"
 USER_SCOPES = ["profile:read", "profile:write", "items:read", "items:write"]
 
 
@@ -281,6 +283,8 @@ async def test_the_keys_of_a_deactivated_account_are_gone(
     [
         ("POST", f"{KEYS}/generate", None),
         ("PUT", ME, {"email": "thief@example.com"}),
+        ("DELETE", ME, None),
+        ("POST", CHANGE, {"current_password": PASSWORD, "new_password": NEW}),
     ],
 )
 async def test_a_session_that_ends_during_a_request_takes_nothing_over(
@@ -307,4 +311,5 @@ async def test_a_session_that_ends_during_a_request_takes_nothing_over(
     await resetting
     assert outcome(answer) == (401, "not_authenticated")
     assert sql("SELECT count(*) FROM api_keys") == "0"
-    assert sql("SELECT email FROM users") == "ann@example.com"
+    assert sql("SELECT email, is_active FROM users") == "ann@example.com|t"
+    assert sql("SELECT count(*) FROM audit_events WHERE event = 'password.changed'") == "0"

@@ -7,8 +7,9 @@ from typing import Any
 import asyncpg  # type: ignore[import-untyped]
 import httpx
 import pytest
+from argon2 import PasswordHasher
 
-from tests.app.conftest import PASSWORD, RunSql, StartApp, log_in, register
+from tests.app.conftest import PASSWORD, RunSql, StartApp, events, log_in, register
 from tests.services import OWNER, PostgreSQL
 
 WRONG = "Wrong-horse-7"
@@ -68,6 +69,30 @@ async def test_logins_with_the_right_password_at_once_all_succeed(
     await register(client, "ann")
     answers = await asyncio.gather(*(log_in(client, "ann") for _ in range(8)))
     assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_a_login_that_renews_the_hash_is_in_nobodys_way(
+    client: httpx.AsyncClient, sql: RunSql
+) -> None:
+    await register(client, "ann")
+    weaker = PasswordHasher(time_cost=1, memory_cost=8192).hash(PASSWORD)
+
+    def weaken() -> None:
+        sql(f"UPDATE users SET password_hash = '{weaker}'")
+
+    weaken()
+    answers = await asyncio.gather(*(log_in(client, "ann") for _ in range(8)))
+    assert {answer.status_code for answer in answers} == {200}
+    headers = {"Authorization": f"Bearer {answers[0].json()['access_token']}"}
+    weaken()
+    change = {"current_password": PASSWORD, "new_password": "Better-horse-8"}
+    changed, logged_in = await asyncio.gather(
+        client.post("/api/v1/auth/change-password", json=change, headers=headers),
+        log_in(client, "ann"),
+    )
+    assert changed.status_code == 204
+    assert logged_in.status_code in {200, 401}
+    assert events(sql, "event = 'password.refused'") == []
 
 
 async def test_strangers_do_not_lock_the_owner_out_where_the_owner_is_known(

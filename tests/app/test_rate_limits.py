@@ -300,6 +300,8 @@ async def test_an_account_brings_no_more_guesses_at_others(start_app: StartApp) 
         ("2001:db8:1:2:3:4:5:6", "address:2001:db8:1:2::"),
         ("2001:db8:1:2::9", "address:2001:db8:1:2::"),
         ("fe80::1%eth0", "address:fe80::"),
+        ("::ffff:192.0.2.7", "address:192.0.2.7"),
+        ("::ffff:c000:208", "address:192.0.2.8"),
     ],
 )
 def test_an_address_of_ipv6_counts_as_its_network(address: str, named: str) -> None:
