@@ -25,9 +25,11 @@ from app import metrics
 from app.cache import Cache, CacheDownError
 from app.db import after_commit
 from app.entities import Entity
+from app.errors import UnavailableError
 from app.jobs.handlers import JobResources
 from app.jobs.service import Jobs
 from app.log import get_logger
+from app.settings import Settings
 
 # The number changes with the shape of what is kept: releases share the keys, so that each sees the
 # fences of the other.
@@ -186,10 +188,21 @@ def key_of(kind: str, thing_id: int) -> str:
     return f"cached:{kind}:{thing_id}"
 
 
+def longest_kept(settings: Settings) -> float:
+    """Return the seconds after which nothing of before is in the cache any more."""
+    return settings.cache_seconds + _LEASE_SECONDS
+
+
 async def forget(resources: JobResources, key: str) -> None:
-    """Take a value away that could not be fenced; as a job it is tried until it is done."""
+    """Take a value away that could not be fenced; as a job it is tried while it may be there.
+
+    Raises:
+        UnavailableError: when the cache is down, hangs or is full.
+    """
     cache = Cache(resources.settings)
     try:
         await cache.forget(key, _FENCE)
+    except CacheDownError as error:
+        raise UnavailableError("The cache does not answer, or takes nothing more.") from error
     finally:
         await cache.close()

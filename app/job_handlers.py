@@ -4,7 +4,7 @@ from functools import partial
 
 from app import audit, cached, files, keys, lockout, recovery, sessions, tasks
 from app.jobs import housekeeping
-from app.jobs.handlers import Handlers, JobResources, Periodic, Slow, own_retries
+from app.jobs.handlers import Fleeting, Handlers, JobResources, Periodic, Slow, own_retries
 from app.jobs.retries import Retries
 from app.log import get_logger
 from app.pruning import BATCH
@@ -44,7 +44,7 @@ async def requeue_stalled(resources: JobResources) -> None:
 _AWAITED = Retries(attempts=6)
 
 handlers: Handlers = {
-    "cache.forget": cached.forget,
+    "cache.forget": Fleeting(cached.forget, useful=cached.longest_kept),
     "accounts.clean_up": Periodic(clean_up, cron="41 3 * * *"),
     "files.sweep": Periodic(files.sweep, cron="23 * * * *"),
     "jobs.requeue_stalled": Periodic(requeue_stalled, cron="* * * * *"),

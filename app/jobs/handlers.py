@@ -82,6 +82,23 @@ class Slow:
         await self.handler(resources, **arguments)
 
 
+@dataclass(frozen=True)
+class Fleeting:
+    """A handler whose jobs are soon of no use: all others come first, and old ones are left out.
+
+    Attributes:
+        handler: What does the job.
+        useful: Tells for how many seconds after it was asked for; its attempts span as long.
+    """
+
+    handler: Handler
+    useful: Callable[[Settings], float]
+
+    async def __call__(self, resources: JobResources, **arguments: Any) -> None:  # noqa: ANN401
+        """Do the job."""
+        await self.handler(resources, **arguments)
+
+
 class UnknownJobError(LookupError):
     """Nothing does a job of this name."""
 
@@ -99,7 +116,7 @@ def check(handlers: Handlers, name: str, arguments: Mapping[str, Argument]) -> H
     handler = handlers.get(name)
     if handler is None:
         raise UnknownJobError(name)
-    called = handler.handler if isinstance(handler, Slow) else handler
+    called = handler.handler if isinstance(handler, Slow | Fleeting) else handler
     try:
         inspect.signature(called).bind(None, **arguments)
     except TypeError as error:
@@ -119,3 +136,8 @@ def own_retries(handlers: Handlers) -> dict[str, Retries]:
 def queue_of(handler: Handler) -> str:
     """Return the name of the queue in which the jobs of a handler wait."""
     return SLOW_QUEUE if isinstance(handler, Slow) else USUAL_QUEUE
+
+
+def priority_of(handler: Handler) -> int:
+    """Return the priority of the jobs of a handler within their queue; higher ones come first."""
+    return -1 if isinstance(handler, Fleeting) else 0

@@ -79,6 +79,25 @@ async def note_failure(resources: JobResources, job_id: int | None, error: str) 
             await repository.note_failure(session, job_id, error)
 
 
+async def is_of_use(resources: JobResources, attempt: Attempt, seconds: float) -> bool:
+    """Say whether a job that is of use for some seconds only was asked for in these.
+
+    Args:
+        resources: What jobs may use.
+        attempt: At the job.
+        seconds: For which it is of use.
+    """
+    assert attempt.job_id is not None  # noqa: S101 - only in the queue it can grow old
+    async with resources.database.reading() as connection:
+        age = await repository.age(connection, attempt.job_id)
+    if age <= seconds:
+        return True
+    why = f"it was of use for {seconds:g} s, and is {age:.0f} s old"
+    message = f"Job {attempt.job_id} ({attempt.job}) is left out: {why}."
+    get_logger().info("job.left_out", message=message)
+    return False
+
+
 async def claim_tick(resources: JobResources, attempt: Attempt, tick: int) -> bool:
     """Say whether a periodic job is to be done: once for each moment of its schedule.
 

@@ -22,6 +22,7 @@ from app.jobs.attempts import carried_out
 from app.jobs.handlers import (
     SLOW_QUEUE,
     USUAL_QUEUE,
+    Fleeting,
     Handler,
     Handlers,
     JobResources,
@@ -152,10 +153,16 @@ class Queue:
             number = context.job.attempts + 1
             attempt = Attempt(name, context.job.id, number, retries.is_last(number), request_id)
             async with carried_out(self._resources, attempt):
-                if tick is None or await housekeeping.claim_tick(self._resources, attempt, tick):
+                if await self._is_wanted(handler, attempt, tick):
                     await handler(self._resources, **arguments)
 
         return task
+
+    async def _is_wanted(self, handler: Handler, attempt: Attempt, tick: int | None) -> bool:
+        if isinstance(handler, Fleeting):
+            useful = handler.useful(self._resources.settings)
+            return await housekeeping.is_of_use(self._resources, attempt, useful)
+        return tick is None or await housekeeping.claim_tick(self._resources, attempt, tick)
 
 
 async def _until_the_first_ends(*lanes: Coroutine[Any, Any, None]) -> None:

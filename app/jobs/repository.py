@@ -12,7 +12,8 @@ JobRow: TypeAlias = Row[*tuple[Any, ...]]
 
 _ENQUEUE = text(
     "SELECT (procrastinate_defer_jobs_v1(ARRAY[ROW(CAST(:queue AS varchar), CAST(:name AS varchar),"
-    " 0, NULL, NULL, CAST(:arguments AS jsonb), NULL)::procrastinate_job_to_defer_v1]))[1]"
+    " CAST(:priority AS integer), NULL, NULL, CAST(:arguments AS jsonb), NULL)"
+    "::procrastinate_job_to_defer_v1]))[1]"
 )
 # A row that another sweep has locked is its; one that has changed meanwhile is judged anew, which
 # `FOR UPDATE` does under READ COMMITTED.
@@ -74,6 +75,10 @@ SELECT queue_name, CASE status WHEN 'todo' THEN 'waiting' WHEN 'doing' THEN 'run
 FROM procrastinate_jobs WHERE status IN ('todo', 'doing', 'failed') GROUP BY 1, 2
 """)
 
+_AGE = text(
+    "SELECT CAST(extract(epoch FROM now() - min(at)) AS float8) FROM procrastinate_events"
+    " WHERE job_id = :job_id"
+)
 _CHOSEN = """
 job.status = 'failed' AND (CAST(:job_id AS bigint) IS NULL OR job.id = :job_id)
 AND (CAST(:name AS varchar) IS NULL OR job.task_name = :name)
@@ -140,14 +145,26 @@ class Chosen:
 
 
 async def enqueue(
-    session: AsyncSession, queue: str, name: str, arguments: Mapping[str, Any]
+    session: AsyncSession, place: tuple[str, int], name: str, arguments: Mapping[str, Any]
 ) -> int:
     """Store a job, which a worker sees when the session's transaction is committed.
+
+    Args:
+        session: The transaction.
+        place: Its queue, and its priority there.
+        name: Of the job.
+        arguments: For its handler.
 
     Returns:
         Its number.
     """
-    values = {"queue": queue, "name": name, "arguments": json.dumps(arguments)}
+    queue, priority = place
+    values = {
+        "queue": queue,
+        "priority": priority,
+        "name": name,
+        "arguments": json.dumps(arguments),
+    }
     job_id: int = (await session.execute(_ENQUEUE, values)).scalar_one()
     return job_id
 
@@ -187,6 +204,12 @@ async def forget_failures(session: AsyncSession, most: int) -> int:
 async def note_failure(session: AsyncSession, job_id: int, error: str) -> None:
     """Keep the kind of error for which a job has failed for good."""
     await session.execute(_NOTE_FAILURE, {"job_id": job_id, "error": error[:200]})
+
+
+async def age(connection: AsyncConnection, job_id: int) -> float:
+    """Return how many seconds ago a job was asked for."""
+    seconds: float | None = (await connection.execute(_AGE, {"job_id": job_id})).scalar_one()
+    return seconds or 0.0
 
 
 async def claim_tick(session: AsyncSession, name: str, tick: int, job_id: int) -> bool | None:

@@ -12,7 +12,15 @@ from app.error_reports import ErrorReports
 from app.file_stores import open_store
 from app.jobs import dead_letters, repository
 from app.jobs.attempts import carried_out
-from app.jobs.handlers import Argument, Handler, Handlers, JobResources, check, queue_of
+from app.jobs.handlers import (
+    Argument,
+    Handler,
+    Handlers,
+    JobResources,
+    check,
+    priority_of,
+    queue_of,
+)
 from app.jobs.running import Attempt
 from app.mail import Mailer
 from app.settings import Settings
@@ -59,7 +67,8 @@ class Jobs:
         request_id = structlog.contextvars.get_contextvars().get("request_id")
         if self._stored:
             kept = {**arguments, REQUEST_ID: request_id} if request_id else arguments
-            return await repository.enqueue(session, queue_of(handler), name, kept)
+            place = queue_of(handler), priority_of(handler)
+            return await repository.enqueue(session, place, name, kept)
         attempt = Attempt(name, None, 1, is_last=True, request_id=request_id)
 
         def start() -> None:

@@ -164,6 +164,19 @@ def test_what_no_unit_or_site_can_be_written_for_is_refused_before_all(
     assert NEXT not in output
 
 
+@pytest.mark.parametrize("group", ["database", "cache"])
+def test_two_hosts_of_what_all_share_are_refused(tmp_path: Path, group: str) -> None:
+    # As when each host of a fleet is written like one that does everything.
+    groups = {
+        "app": {"hosts": {"web1": {}, "web2": {}}},
+        group: {"hosts": {"web1": {}, "web2": {}}},
+    }
+    output = said_of_an_own_app(tmp_path, groups)
+    assert f'The group "{group}" has 2 hosts' in output
+    assert "name one." in output
+    assert NEXT not in output
+
+
 def test_what_is_made_of_facts_is_looked_at_when_there_are_facts(tmp_path: Path) -> None:
     gateway = ["{{ ansible_facts['default_ipv4']['gateway'] }}"]
     output = said_of_an_own_app(tmp_path, APART, app_allowed_addresses=gateway)
