@@ -216,6 +216,8 @@ class Bus:
                 self._hears.deliver(text)
                 # Those who write to the clients get their turn, or their queues would overflow.
                 await asyncio.sleep(0)
+                # Nobody listens until all is handed out: what the store says meanwhile waits.
+                self._heard = True
         elif kind == _ENDED:
             self._hears.end_here(int(number) for number in body.split(b",") if number)
 
