@@ -1,5 +1,6 @@
 """Answers that are sent piece by piece, of which only so many may be under way."""
 
+import sys
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 
@@ -46,4 +47,7 @@ class Stream(StreamingResponse):
             return
         async with self._place():
             self.body_iterator = await self._opened()
+            # What the client still sends is read and dropped: a refusal would cut the answer, and
+            # one who sends a whole body before reading would wait for ever if it were left.
+            scope["state"]["body"].widen(sys.maxsize)
             await super().__call__(scope, receive, send)

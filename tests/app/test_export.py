@@ -194,6 +194,23 @@ def test_each_line_is_one_item(served: Served) -> None:
         assert items[-1] == client.get(f"/api/v1/items/{MANY}").json()
 
 
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_body_that_nobody_asked_for_breaks_nothing(served: Served, announced: bool) -> None:
+    # Larger than bodies may be that are kept, and than what waits unread on the way.
+    body = b"x" * 16 * 1024 * 1024
+    served.forget_peak()
+    with served.client() as client:
+        content = body if announced else iter([body])
+        with client.stream("GET", PATH, content=content) as answer:
+            assert answer.status_code == 200
+            assert sum(piece.count(b"\n") for piece in answer.iter_raw()) == MANY
+            connection = answer.extensions["network_stream"]
+        again = client.get("/api/v1/items?limit=1")
+        assert again.status_code == 200
+        assert again.extensions["network_stream"] is connection
+    assert served.peak() - served.few < MOST_MEMORY
+
+
 def test_clients_that_stop_reading_hold_up_nobody(served: Served) -> None:
     before = served.exports_ended()
     served.forget_peak()
