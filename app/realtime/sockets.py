@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from app.realtime.frames import Frame
@@ -152,9 +153,10 @@ class Socket:
             said: is called with each text of the client, and waited for.
         """
         self._look_idle()
+        # When the end has come before, they are cancelled before they begin: no coroutine waits.
         tasks = [
-            asyncio.create_task(self._guarded(self._read(receive, said))),
-            asyncio.create_task(self._guarded(self._write(send))),
+            asyncio.create_task(self._guarded(partial(self._read, receive, said))),
+            asyncio.create_task(self._guarded(partial(self._write, send))),
         ]
         try:
             ending = await self._ended
@@ -177,10 +179,10 @@ class Socket:
             async with asyncio.timeout(_PARTING_SECONDS):
                 await send(message)
 
-    async def _guarded(self, talk: Awaitable[None]) -> None:
+    async def _guarded(self, talk: Callable[[], Awaitable[None]]) -> None:
         """Let whatever goes wrong end the socket instead of leaving it half open."""
         try:
-            await talk
+            await talk()
         except OSError:
             self.end(Ending(1006, "", by_client=True))
         except Exception as error:  # noqa: BLE001 - it is raised where the socket ends

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from app.realtime import frames
-from app.realtime.sockets import RESTART, Bucket, Ending, Member, Message, Socket
+from app.realtime.sockets import RESTART, SESSION_ENDED, Bucket, Ending, Member, Message, Socket
 from app.settings import Settings
 
 
@@ -67,3 +67,22 @@ async def test_a_connection_of_which_nothing_is_heard_any_more_has_ended_too(
 
     async with asyncio.timeout(20):
         assert (await welcomed().run(nothing, send, said)).code == 1006
+
+
+async def test_a_session_that_ends_while_its_socket_opens_closes_it_and_warns_of_nothing(
+    recwarn: pytest.WarningsRecorder,
+) -> None:
+    socket = welcomed()
+    socket.end(SESSION_ENDED)
+    heard: asyncio.Queue[Message] = asyncio.Queue()
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async with asyncio.timeout(20):
+        assert await socket.run(heard.get, send, said) == SESSION_ENDED
+    assert [(one["type"], one["code"]) for one in sent] == [("websocket.close", 4401)]
+    # The loop lets go of the step that has just ended, and of what it holds.
+    await asyncio.sleep(0)
+    assert not [one for one in recwarn if "never awaited" in str(one.message)]
