@@ -29,7 +29,6 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    roles = [role.value for role in Role]
     made = add("create-admin", Console.create_admin, "Make an administrator.")
     made.add_argument("username")
     made.add_argument("email")
@@ -42,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     listed = add("list", Console.list_accounts, "List the accounts.")
     listed.add_argument("--search", metavar="TEXT", help="in name, address or full name")
-    listed.add_argument("--role", choices=roles)
+    listed.add_argument("--role", choices=[role.value for role in Role])
     listed.add_argument("--json", action="store_true", help="one JSON object a line")
     for name, run, help_ in (
         ("unlock", Console.unlock, "Forget the wrong passwords given for an account."),
@@ -50,14 +49,21 @@ def _parser() -> argparse.ArgumentParser:
         ("activate", Console.activate, "Let a deactivated account log in again."),
     ):
         add(name, run, help_).add_argument("account", help="its name or its address")
+    _add_changes(add)
+    _add_jobs(add)
+    return parser
+
+
+def _add_changes(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:
     changed = add("set-role", Console.set_role, "Give an account another role.")
     changed.add_argument("account", help="its name or its address")
-    changed.add_argument("role", choices=roles)
+    changed.add_argument("role", choices=[role.value for role in Role])
+    moved = add("set-email", Console.set_email, "Give an account an address; end what opens it.")
+    moved.add_argument("account", help="its name or its address")
+    moved.add_argument("address", help="of its owner, who asks for a new password there")
     ended = add("end-sessions", Console.end_sessions, "End the sessions of an account, or of all.")
     ended.add_argument("account", nargs="?", help="its name or its address")
     ended.add_argument("--all", action="store_true", help="those of every account")
-    _add_jobs(add)
-    return parser
 
 
 def _add_jobs(add: Callable[[str, Command, str], argparse.ArgumentParser]) -> None:

@@ -11,7 +11,15 @@ from app import admin, sessions, users
 from app.accounts import Account, Origin
 from app.audit import Event, record
 from app.cache import Cache
-from app.console.terminal import ConsoleError, json_of, line_of, read_password, say
+from app.console.terminal import (
+    ConsoleError,
+    checked_address,
+    json_of,
+    line_of,
+    read_password,
+    refusal,
+    say,
+)
 from app.db import Database
 from app.errors import ConflictError
 from app.job_handlers import handlers
@@ -56,8 +64,7 @@ class Console:
                 full_name=options.full_name,
             )
         except ValidationError as error:
-            problem = error.errors(include_input=False, include_url=False)[0]
-            raise ConsoleError(f"{problem['loc'][0]}: {problem['msg']}.") from None
+            raise refusal(error) from None
         details = {**self.by.event["details"], "role": options.role}
         made = users.Made(Origin(), Role(options.role), verified=True, details=details)
         try:
@@ -114,6 +121,23 @@ class Console:
                 await self._keep_one(session, account)
                 await users.set_role(session, account, role, self.by.origin, **self.by.event)
         say(f"{account.username} is {role.value} now.")
+
+    async def set_email(self, options: argparse.Namespace) -> None:
+        """Give an account another address, and put out whoever was in."""
+        email = checked_address(options.address)
+        async with self.database.writing() as session:
+            account = await self._find(session, options.account)
+            by = self.by
+            moved = await users.hand_over(self, session, account, email, by.origin, **by.event)
+        if not moved:
+            say(f"{account.username} has the address {email} already: nothing was changed.")
+            return
+        once = "" if account.is_active else ", once the account is active again (`activate`)"
+        say(
+            f"{account.username} has the address {email} now; its sessions ended, its API keys are "
+            "revoked, its password is worthless: its owner asks for a new one at that "
+            f"address{once}."
+        )
 
     async def end_sessions(self, options: argparse.Namespace) -> None:
         """End the sessions of an account, or of all."""

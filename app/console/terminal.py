@@ -5,7 +5,10 @@ import json
 import sys
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from app.accounts import Account
+from app.text import Address
 
 
 class ConsoleError(Exception):
@@ -40,6 +43,24 @@ def json_of(account: Account) -> str:
             "created_at": account.created_at.isoformat(),
         }
     )
+
+
+def refusal(error: ValidationError, field: str = "") -> ConsoleError:
+    """Return the first of what is wrong with what was typed, without repeating it."""
+    problem = error.errors(include_input=False, include_url=False)[0]
+    return ConsoleError(f"{field or problem['loc'][0]}: {problem['msg'].rstrip('.')}.")
+
+
+def checked_address(typed: str) -> str:
+    """Return an address in the spelling in which an account has it.
+
+    Raises:
+        ConsoleError: when it is none.
+    """
+    try:
+        return TypeAdapter[str](Address).validate_python(typed)
+    except ValidationError as error:
+        raise refusal(error, "address") from None
 
 
 def read_password(source: str | None) -> str:

@@ -10,10 +10,11 @@ from app.audit import Event, record
 from app.db import Database
 from app.errors import ForbiddenError
 from app.keys import revoke_all
+from app.opaque_tokens import new_token
 from app.permissions import Role
 from app.sessions import Reason, end_all
 from app.users import repository
-from app.users.service import hold
+from app.users.service import EmailTakenError, MakesAccounts, hold, lock_user, note_new_email
 
 
 class SuperAdminError(ForbiddenError):
@@ -93,6 +94,42 @@ async def set_role(
     # The role has no index that another account could be in.
     assert isinstance(changed, Account)  # noqa: S101
     return changed
+
+
+async def hand_over(
+    resources: MakesAccounts,
+    session: AsyncSession,
+    found: Account,
+    email: str,
+    origin: Origin,
+    **done_by: Any,  # noqa: ANN401
+) -> bool:
+    """Put an account into the hands of whoever reads the mail to another address.
+
+    Whoever had it is out: its sessions end, its keys are gone, and neither its password nor what
+    was sent to the former address is good any more. `done_by` is as in `close_account`.
+
+    Returns:
+        Whether it is another address; nothing changes where it is not.
+
+    Raises:
+        EmailTakenError: when another account has the address.
+    """
+    # Nobody knows it. The account is locked afterwards, as a hash may have to wait for its turn.
+    password_hash = await resources.passwords.hash(new_token())
+    account = (await lock_user(session, found.id)).account
+    if account.email == email:
+        return False
+    values = {"email": email, "email_verified_at": None, "password_hash": password_hash}
+    changed = await repository.change(session, account.id, values)
+    if isinstance(changed, str):
+        raise EmailTakenError
+    event = Event("account.email_changed", origin, account.id, **done_by)
+    # The former address may be the owner's, whose account somebody has talked an operator into.
+    await note_new_email(resources.jobs, session, account.email, changed, event)
+    await end_all(session, account.id, Reason.ADMINISTRATOR)
+    await revoke_all(session, account.id, origin, **done_by)
+    return True
 
 
 async def list_users(

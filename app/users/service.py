@@ -171,12 +171,20 @@ async def change_profile(
     if isinstance(changed, str):
         raise _refuse(changed)
     if moves:
-        await repository.expire_mail_tokens(session, account.id)
-        await record(session, Event("account.email_changed", origin, account.id, account.id))
-        addresses = {"old": account.email, "new": changed.email}
-        await resources.jobs.enqueue(session, EMAIL_CHANGED, user_id=account.id, **addresses)
-        await resources.jobs.enqueue(session, VERIFY_EMAIL, user_id=account.id)
+        event = Event("account.email_changed", origin, account.id, account.id)
+        await note_new_email(resources.jobs, session, account.email, changed, event)
     return changed
+
+
+async def note_new_email(
+    jobs: Jobs, session: AsyncSession, former: str, changed: Account, event: Event
+) -> None:
+    """Make the mails to the former address of an account worthless, and write to both."""
+    await repository.expire_mail_tokens(session, changed.id)
+    await record(session, event)
+    addresses = {"old": former, "new": changed.email}
+    await jobs.enqueue(session, EMAIL_CHANGED, user_id=changed.id, **addresses)
+    await jobs.enqueue(session, VERIFY_EMAIL, user_id=changed.id)
 
 
 async def hold(session: AsyncSession, identity: Identity) -> Account:

@@ -121,10 +121,13 @@ def test_at_a_terminal_the_password_is_asked_for_twice_and_not_shown(
                 (("deactivate",),),
                 (("activate",),),
                 (("set-role",), "admin"),
+                (("set-email",), "nobody@example.com"),
                 (("end-sessions",),),
             )
         ),
         (("unlock", "no@example.com"), "", "There is no account"),
+        (("set-email", "ann", "nobody"), "", "address: value is not a valid email address"),
+        (("set-email", "ann", "änn@example.com"), "", "ASCII characters only"),
         (("end-sessions",), "", "end-sessions NAME | --all"),
         (("end-sessions", "ann", "--all"), "", "end-sessions NAME | --all"),
         ((b"unlock", b"\xff"), "", "UTF-8"),
