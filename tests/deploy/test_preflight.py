@@ -167,10 +167,8 @@ def test_what_no_unit_or_site_can_be_written_for_is_refused_before_all(
 @pytest.mark.parametrize("group", ["database", "cache"])
 def test_two_hosts_of_what_all_share_are_refused(tmp_path: Path, group: str) -> None:
     # As when each host of a fleet is written like one that does everything.
-    groups = {
-        "app": {"hosts": {"web1": {}, "web2": {}}},
-        group: {"hosts": {"web1": {}, "web2": {}}},
-    }
+    both: dict[str, Any] = {"hosts": {"web1": {}, "web2": {}}}
+    groups = {"app": both, group: both}
     output = said_of_an_own_app(tmp_path, groups)
     assert f'The group "{group}" has 2 hosts' in output
     assert "name one." in output
