@@ -6,6 +6,8 @@ process that was killed stay in the store, unseen and paid for: a lifecycle rule
 """
 
 import asyncio
+import atexit
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -27,6 +29,12 @@ _RETRIES = 3
 _BATCH = 1000
 _DAY = 86_400.0
 _NOT_FOUND = (NotFoundError, FileNotFoundError)
+# Threads of the client give their results back to Python, and then let go of what they hold of it.
+# One that waits for that when Python ends is ended in a way that aborts the process, before Python
+# 3.14 (https://github.com/python/cpython/issues/87135): a preflight that passed, or a worker that
+# stopped well, would end by SIGABRT. They come to it as soon as this thread rests.
+_REST_SECONDS = 0.1
+atexit.register(time.sleep, _REST_SECONDS)
 
 
 @contextmanager

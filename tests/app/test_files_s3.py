@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from app import files
 from app.file_stores import new_name, open_store
-from tests.app.conftest import RunSql, StartApp
+from tests.app.conftest import SECRET, RunSql, StartApp
 from tests.app.s3_server import S3Server, running_s3
 from tests.app.test_files import (
     FILES,
@@ -25,6 +26,7 @@ from tests.app.test_files import (
     upload,
 )
 from tests.processes import forget_peak, peak_memory
+from tests.services import ROOT
 
 MIB = 1024 * 1024
 
@@ -270,6 +272,51 @@ async def test_the_key_is_in_no_log_line(
     written = capsys.readouterr()
     assert "files.store_failed" in written.err
     assert "never-in-a-log" not in written.err + written.out
+
+
+# As the preflight does it, which ends right after it has asked.
+_PROGRAM = """
+import asyncio
+from app.file_stores import StoreDownError, open_store
+from app.settings import Settings, load_settings
+
+async def ask():
+    try:
+        await open_store(load_settings(Settings)).check()
+    except StoreDownError:
+        print("down")
+
+asyncio.run(ask())
+"""
+
+
+async def test_a_process_ends_well_right_after_it_has_asked_the_store(database_url: str) -> None:
+    variables = {
+        "PATH": os.environ["PATH"],
+        "APP_DATABASE_URL": database_url,
+        "APP_TOKEN_SECRET": SECRET,
+        "APP_FILE_STORE": "s3",
+        "APP_S3_ENDPOINT": "http://127.0.0.1:1",
+        "APP_S3_BUCKET": "files",
+        "APP_S3_ACCESS_KEY": "a-key",
+        "APP_S3_SECRET_KEY": "a-secret",
+    }
+
+    async def end_of_one(turn: asyncio.Semaphore) -> tuple[int | None, bytes]:
+        async with turn:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", _PROGRAM),
+                cwd=ROOT,
+                env=variables,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+            said, _ = await process.communicate()
+        return process.returncode, said.splitlines()[-1]
+
+    turn = asyncio.Semaphore(3)
+    ends = await asyncio.gather(*(end_of_one(turn) for _ in range(12)))
+    assert set(ends) == {(0, b"down")}
 
 
 def test_without_files_there_is_no_store(settings_with: Any) -> None:
