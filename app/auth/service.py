@@ -144,8 +144,7 @@ async def _replace_password(
     account = identity.account
     async with resources.database.writing() as session:
         # A reset, a deactivation, or the end of the session came between, and wins.
-        await users.hold(session, identity)
-        if await users.confirm(session, account.id, proved) is None:
+        if (await users.hold(session, identity)).password_hash != proved:
             return False
         await users.set_password_hash(session, account.id, new_hash)
         await withdraw_resets(session, account.id)

@@ -66,16 +66,10 @@ class Periodic:
 
 
 @dataclass(frozen=True)
-class Slow:
-    """A handler that may take minutes: its jobs have a queue of their own, so that no mail waits.
-
-    Attributes:
-        handler: What does the job.
-        retries: How often it is tried, when somebody waits for it; as all others if None.
-    """
+class _Told:
+    """A handler of which more is told than what does the job."""
 
     handler: Handler
-    retries: Retries | None = None
 
     async def __call__(self, resources: JobResources, **arguments: Any) -> None:  # noqa: ANN401
         """Do the job."""
@@ -83,7 +77,19 @@ class Slow:
 
 
 @dataclass(frozen=True)
-class Fleeting:
+class Slow(_Told):
+    """A handler that may take minutes: its jobs have a queue of their own, so that no mail waits.
+
+    Attributes:
+        handler: What does the job.
+        retries: How often it is tried, when somebody waits for it; as all others if None.
+    """
+
+    retries: Retries | None = None
+
+
+@dataclass(frozen=True)
+class Fleeting(_Told):
     """A handler whose jobs are soon of no use: all others come first, and old ones are left out.
 
     Attributes:
@@ -91,12 +97,7 @@ class Fleeting:
         useful: Tells for how many seconds after it was asked for; its attempts span as long.
     """
 
-    handler: Handler
     useful: Callable[[Settings], float]
-
-    async def __call__(self, resources: JobResources, **arguments: Any) -> None:  # noqa: ANN401
-        """Do the job."""
-        await self.handler(resources, **arguments)
 
 
 class UnknownJobError(LookupError):
@@ -116,7 +117,7 @@ def check(handlers: Handlers, name: str, arguments: Mapping[str, Argument]) -> H
     handler = handlers.get(name)
     if handler is None:
         raise UnknownJobError(name)
-    called = handler.handler if isinstance(handler, Slow | Fleeting) else handler
+    called = handler.handler if isinstance(handler, _Told) else handler
     try:
         inspect.signature(called).bind(None, **arguments)
     except TypeError as error:

@@ -92,9 +92,7 @@ async def is_of_use(resources: JobResources, attempt: Attempt, seconds: float) -
         age = await repository.age(connection, attempt.job_id)
     if age <= seconds:
         return True
-    why = f"it was of use for {seconds:g} s, and is {age:.0f} s old"
-    message = f"Job {attempt.job_id} ({attempt.job}) is left out: {why}."
-    get_logger().info("job.left_out", message=message)
+    _note_left_out(attempt, f"it was of use for {seconds:g} s, and is {age:.0f} s old")
     return False
 
 
@@ -115,7 +113,11 @@ async def claim_tick(resources: JobResources, attempt: Attempt, tick: int) -> bo
         is_first = await repository.claim_tick(session, attempt.job, tick, attempt.job_id)
     if is_first is False:
         return True
-    why = "it is new, and begins with its next moment" if is_first else "its moment was served"
+    new = "it is new, and begins with its next moment"
+    _note_left_out(attempt, new if is_first else "its moment was served")
+    return False
+
+
+def _note_left_out(attempt: Attempt, why: str) -> None:
     message = f"Job {attempt.job_id} ({attempt.job}) is left out: {why}."
     get_logger().info("job.left_out", message=message)
-    return False

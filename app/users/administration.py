@@ -61,7 +61,7 @@ async def close_own_account(session: AsyncSession, identity: Identity, origin: O
         SuperAdminError: when it is a super administrator's, who may be the last.
     """
     # As it is now: the console may have given it another role since the caller was identified.
-    account = await hold(session, identity)
+    account = (await hold(session, identity)).account
     if account.role is Role.SUPER_ADMIN:
         raise SuperAdminError
     await close_account(session, account, origin, actor_id=account.id)

@@ -187,22 +187,23 @@ async def note_new_email(
     await jobs.enqueue(session, VERIFY_EMAIL, user_id=changed.id)
 
 
-async def hold(session: AsyncSession, identity: Identity) -> Account:
+async def hold(session: AsyncSession, identity: Identity) -> Credentials:
     """Return the caller's account as it is now, kept until the transaction ends.
 
     What the owner has decided before, such as a password reset, wins.
 
     Raises:
-        NotAuthenticatedError: when the caller's session has ended meanwhile.
+        NotAuthenticatedError: when the account or the caller's session has ended meanwhile.
     """
     found = await repository.lock(session, identity.account.id)
     if (
         found is None
+        or not found[0].is_active
         or identity.session_id is None
         or not await goes_on(session, identity.session_id)
     ):
         raise NotAuthenticatedError
-    return found[0]
+    return Credentials(*found)
 
 
 def _check_fresh(identity: Identity, settings: Settings) -> None:

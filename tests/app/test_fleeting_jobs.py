@@ -25,9 +25,7 @@ async def test_jobs_of_an_outage_come_after_all_others_and_alarm_nobody(
             worker = start_worker(concurrency=1, APP_CACHE_URL=server.url)
             await until(lambda: len(worker.about(FORGET)) > 3, worker)
         names = [
-            line["job"]
-            for line in worker.lines("job.")
-            if line["job"] == "test.write" or line["job"] == FORGET
+            line["job"] for line in worker.lines("job.") if line["job"] in {"test.write", FORGET}
         ]
         assert names[0] == "test.write"
         line = worker.about(FORGET)[0]
