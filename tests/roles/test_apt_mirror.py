@@ -1,37 +1,21 @@
 """A mirror of the distribution, and the one of its security archive."""
 
-import json
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.roles.conftest import SETTINGS
-from tests.roles.plays import ROOT, run_play
+from tests.roles.plays import refusal_of_base
 from tests.roles.rendering import DISTRIBUTIONS, facts, render
 
-BASE = ROOT / "roles/base"
 MIRROR = "http://mirror.example/archive"
 SECURITY = "http://mirror.example/security"
 
 
 def refuse(folder: Path, distribution: str, **settings: str) -> str:
     """What the role says of a mirror before it changes anything; '' when it takes it."""
-    tasks = yaml.safe_load((BASE / "tasks/main.yml").read_text())
-    names = [task["name"] for task in tasks]
-    asked = tasks[names.index("Refuse a mirror of Debian without its security archive")]
-    assert names.index(asked["name"]) < names.index("Set up packages")
-    play = {
-        "hosts": "web1",
-        "gather_facts": False,
-        "vars_files": [str(BASE / "defaults/main.yml")],
-        "tasks": [{"given_facts": {"facts": facts(distribution)}}, asked],
-    }
-    said = {**settings, "ansible_python_interpreter": sys.executable}
-    options = ("-i", "web1,", "-c", "local", "-e", json.dumps(said))
-    result = run_play(folder, play, f"--module-path={ROOT / 'tests/roles/library'}", *options)
-    return " ".join((result.stdout + result.stderr).split()) if result.returncode else ""
+    name = "Refuse a mirror of Debian without its security archive"
+    return refusal_of_base(folder, name, facts(distribution), **settings)
 
 
 @pytest.mark.parametrize("distribution", ["debian-12", "debian-13"])

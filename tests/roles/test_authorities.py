@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.roles.plays import ROOT, run_play
+from tests.roles.plays import ROOT, changes, refusal_of_base, run_play, task_of
 
 BASE = ROOT / "roles/base"
 FOLDER = "/usr/local/share/ca-certificates"
@@ -51,14 +51,11 @@ class Host:
         for name in OWN:
             make(self.shared / f"{name}.crt")
         (folder / "own.conf").write_text("".join(f"{name}.crt\n" for name in OWN))
-        tasks = [
-            task for task in read("tasks/packages.yml") if task["name"] == "Trust more authorities"
-        ]
-        (topic,) = (task["notify"] for task in tasks)
+        task = task_of("roles/base/tasks/packages.yml", "Trust more authorities")
         handlers = [
             handler
             for handler in read("handlers/main.yml")
-            if topic in (handler["name"], handler.get("listen"))
+            if task["notify"] in (handler["name"], handler.get("listen"))
         ]
         handlers[0]["ansible.builtin.command"]["cmd"] += (
             f" --localcertsdir {self.local} --etccertsdir {self.store} --certsdir {self.shared}"
@@ -72,7 +69,7 @@ class Host:
             "environment": {"PATH": f"{os.environ['PATH']}:/usr/sbin"},
             "vars_files": [str(BASE / "defaults/main.yml")],
             "vars": read("vars/main.yml"),
-            "tasks": tasks,
+            "tasks": [task],
             "handlers": handlers,
         }
         text = json.dumps(play).replace(FOLDER, str(self.local))
@@ -87,11 +84,7 @@ class Host:
             "ansible_python_interpreter": sys.executable,
         }
         options = ("-i", "localhost,", "-e", json.dumps(settings), *(["--check"] if check else []))
-        result = run_play(self.folder, self.play, *options)
-        assert result.returncode == 0, result.stdout + result.stderr
-        found = re.search(r"changed=(\d+)", result.stdout)
-        assert found
-        return int(found[1])
+        return changes(run_play(self.folder, self.play, *options))
 
     def trusted(self) -> set[str]:
         """Return the names of the authorities, beside those of the distribution."""
@@ -133,20 +126,8 @@ def test_a_host_that_never_had_any_is_left_alone(tmp_path: Path, check: bool) ->
 
 def refuse(folder: Path, *paths: str) -> str:
     """What the role says of a list before it changes anything; '' when it takes it."""
-    tasks = read("tasks/main.yml")
-    names = [task["name"] for task in tasks]
-    asked = tasks[names.index("Refuse two authorities of one name")]
-    assert names.index(asked["name"]) < names.index("Set up packages")
-    play = {
-        "hosts": "localhost",
-        "connection": "local",
-        "gather_facts": False,
-        "vars_files": [str(BASE / f"{part}/main.yml") for part in ("defaults", "vars")],
-        "tasks": [asked],
-    }
-    settings = json.dumps({"base_extra_ca_certificates": paths})
-    result = run_play(folder, play, "-i", "localhost,", "-e", settings)
-    return " ".join((result.stdout + result.stderr).split()) if result.returncode else ""
+    name = "Refuse two authorities of one name"
+    return refusal_of_base(folder, name, {}, base_extra_ca_certificates=paths)
 
 
 def test_two_of_one_name_are_refused(tmp_path: Path) -> None:

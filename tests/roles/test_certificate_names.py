@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.roles.plays import ROOT, run_play
+from tests.roles.plays import ROOT, run_play, task_of
 
 TLS = ROOT / "roles/tls"
 SERVER = "https://acme.example/directory"
@@ -18,8 +17,7 @@ server = {SERVER}"""
 
 def asks(folder: Path, domains: list[str], **settings: Any) -> bool:
     """Whether the role asks for a certificate where there is one of two names."""
-    tasks = yaml.safe_load((TLS / "tasks/main.yml").read_text())
-    (task,) = [task for task in tasks if task["name"] == "Get a certificate"]
+    task = task_of("roles/tls/tasks/main.yml", "Get a certificate")
     del task["ansible.builtin.import_tasks"]
     task["ansible.builtin.debug"] = {"msg": "asked for"}
     play = {

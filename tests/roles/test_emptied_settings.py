@@ -4,7 +4,6 @@ import grp
 import json
 import os
 import pwd
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.roles.plays import ROOT, run_play
+from tests.roles.plays import ROOT, changes, run_play, task_of
 
 BASE = ROOT / "roles/base"
 PROXY = ("Tell programs about the proxy", "__base_proxy_file")
 TIME = ("Keep the time", "__base_time_file")
-
-
-def read(path: str) -> Any:
-    return yaml.safe_load((BASE / path).read_text())
 
 
 class Host:
@@ -28,7 +23,7 @@ class Host:
 
     def __init__(self, folder: Path, name: str, variable: str) -> None:
         self.folder, self.variable = folder, variable
-        found = read("vars/main.yml")[variable]
+        found = yaml.safe_load((BASE / "vars/main.yml").read_text())[variable]
         templates = f"template', '{BASE}/templates/"
         self.file = {
             "path": f"{folder}{found['path']}",
@@ -36,7 +31,7 @@ class Host:
             "owner": pwd.getpwuid(os.getuid()).pw_name,
             "group": grp.getgrgid(os.getgid()).gr_name,
         }
-        (task,) = [task for task in read("tasks/system.yml") if task["name"] == name]
+        task = task_of("roles/base/tasks/system.yml", name)
         if "pending" in task["config_files"]:
             task["config_files"]["pending"] = str(folder / "mark")
         loaded = {"path": str(folder / "mark"), "state": "absent"}
@@ -60,11 +55,8 @@ class Host:
         }
         options = ("-i", "localhost,", "-c", "local", "-e", json.dumps(said))
         result = run_play(self.folder, self.play, *options, *arguments)
-        assert result.returncode == 0, result.stdout + result.stderr
-        changed = re.search(r"changed=(\d+)", result.stdout)
-        assert changed
         path = Path(self.file["path"])
-        return int(changed[1]), path.read_text() if path.exists() else ""
+        return changes(result), path.read_text() if path.exists() else ""
 
 
 @pytest.mark.parametrize(
